@@ -4,9 +4,6 @@
 // - protoc             (unknown)
 // source: proto/echo/v1/echo.proto
 
-// Package echov1 is the service that rollcall's examples, tests and benchmarks
-// speak.
-
 package echov1
 
 import (

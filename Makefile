@@ -1,0 +1,80 @@
+# Needs Go, make and git. Everything else is pinned in tools/ and fetched by Go.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Modules with a go.mod of their own, so that what they need stays out of the
+# library's.
+NESTED := $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
+# Packages whose tests start real processes and look at rates: they run after
+# the others, with the machine to themselves.
+SYSTEM := ./test/...
+
+BIN := bin
+PROGRAMS := ./cmd/registryd ./examples/echo-server ./examples/echo-client ./examples/demo
+PROTOS := proto/echo/v1/echo.proto
+COUNT ?= 1
+FUZZTIME ?= 30s
+
+.PHONY: help
+help: ## Explain every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Watch a service being balanced, rolled and killed under load (under a minute)
+	@$(BIN)/demo -bin $(BIN)
+
+.PHONY: build
+build: ## Build the programs into bin/
+	@mkdir -p $(BIN)
+	go build -o $(BIN)/ $(PROGRAMS)
+
+.PHONY: test
+test: ## Run every test, with the race detector, and the programs as real processes
+	go vet ./...
+	go test -race $$(go list ./... | grep -v /test)
+	go test -count=1 $(SYSTEM)
+	for module in $(NESTED); do (cd $$module && go vet ./... && go test ./...) || exit 1; done
+
+.PHONY: race
+race: ## Run every test of the library three times with the race detector
+	go test -race -count=3 $$(go list ./... | grep -v /test)
+
+.PHONY: soak
+soak: ## Run the long forms of the tests with real processes (about 15 minutes)
+	go test -count=1 -timeout=40m -v $(SYSTEM) -args -soak
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (30s)
+	grep -rn --include='*_test.go' -o 'func Fuzz[A-Za-z0-9_]*' . | sed 's/:[0-9]*:func / /' | while read -r file target; do \
+	  go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" || exit 1; done
+
+.PHONY: bench
+bench: ## Run the benchmarks; the output is for benchstat (COUNT=10 for medians)
+	cd bench && go test -run='^$$' -bench=. -benchmem -count=$(COUNT) ./...
+
+.PHONY: lint
+lint: ## Check formatting, vet, staticcheck and Go's own modernizers
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	@mkdir -p $(BIN)
+	go build -modfile=tools/lint.mod -o $(BIN)/staticcheck honnef.co/go/tools/cmd/staticcheck
+	for module in . $(NESTED); do (cd $$module && go vet ./... && "$(CURDIR)/$(BIN)/staticcheck" ./... && \
+	  fixes=$$(go fix -diff ./...) && { [ -z "$$fixes" ] || { echo "$$fixes"; exit 1; }; }) || exit 1; done
+
+.PHONY: fmt
+fmt: ## Format the code and apply Go's modernizers
+	gofmt -w $$(git ls-files '*.go' ':!*.pb.go')
+	for module in . $(NESTED); do (cd $$module && go fix ./...) || exit 1; done
+
+.PHONY: generate
+generate: ## Generate the code of the .proto files
+	cd tools/protogen && go run . ../.. $(PROTOS)
+
+.PHONY: checkgenerate
+checkgenerate: generate ## Fail if the generated code is not what the .proto files say
+	@changed=$$(git status --porcelain -- proto); [ -z "$$changed" ] || { git --no-pager diff -- proto; echo "$$changed"; echo "generated code differs: commit what 'make generate' makes"; exit 1; }
+
+.PHONY: clean
+clean: ## Remove what make built
+	rm -rf $(BIN)
