@@ -31,9 +31,12 @@ const (
 	Answered
 	// Refused: a closing server proved that it did not execute the call.
 	Refused
+	// Untracked: no balancer said anything, because another policy than rollcall
+	// is in use or an interceptor answered. It may have executed.
+	Untracked
 )
 
-var classNames = [...]string{"never_picked", "not_sent", "sent_no_answer", "answered", "refused"}
+var classNames = [...]string{"never_picked", "not_sent", "sent_no_answer", "answered", "refused", "untracked"}
 
 // String returns the name used in errors, logs and counters.
 func (c Class) String() string {
@@ -66,22 +69,39 @@ type Attempt struct {
 // Record is shared by all attempts of one call. It is safe for concurrent use.
 // A nil *Record is valid: it has no hints and forgets what it is told.
 type Record struct {
-	mu       sync.Mutex // guards all below; nothing is called under it
-	attempts []Attempt
-	first    [3]Attempt // where attempts starts, so that most calls allocate once
-	avoid    []string
-	pin      string
+	method string // never changed; "" if any
+
+	mu        sync.Mutex // guards all below; nothing is called under it
+	attempts  []Attempt
+	first     [3]Attempt // where attempts starts, so that most calls allocate once
+	notPicked int        // picks that led to no attempt
+	avoid     []string
+	pin       string
 }
 
 type contextKey struct{}
 
-// NewContext returns ctx with the call's record: the one that ctx already has,
-// or a new one.
+// NewContext returns ctx with the record of one call of any method: the record
+// that ctx already has, or a new one.
 func NewContext(ctx context.Context) (context.Context, *Record) {
 	if r := FromContext(ctx); r != nil {
 		return ctx, r
 	}
-	r := new(Record)
+	return with(ctx, "")
+}
+
+// NewCall is NewContext for one call of this full method. A record of another
+// method is left alone: it is the one of an outer call, and this call is made
+// on its way (an interceptor that fetches a token, say).
+func NewCall(ctx context.Context, method string) (context.Context, *Record) {
+	if r := FromContext(ctx).For(method); r != nil {
+		return ctx, r
+	}
+	return with(ctx, method)
+}
+
+func with(ctx context.Context, method string) (context.Context, *Record) {
+	r := &Record{method: method}
 	r.attempts = r.first[:0]
 	return context.WithValue(ctx, contextKey{}, r), r
 }
@@ -89,6 +109,15 @@ func NewContext(ctx context.Context) (context.Context, *Record) {
 // FromContext returns the call's record, or nil.
 func FromContext(ctx context.Context) *Record {
 	r, _ := ctx.Value(contextKey{}).(*Record)
+	return r
+}
+
+// For returns r if it is the record of a call of this full method, and nil if
+// it is another call's. The balancer takes no other record than this one.
+func (r *Record) For(method string) *Record {
+	if r == nil || r.method != "" && r.method != method {
+		return nil
+	}
 	return r
 }
 
@@ -180,6 +209,20 @@ func (r *Record) Unused(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.attempts[n].unused = true
+	r.notPicked++
+}
+
+// NotPicked notes that the balancer was asked and picked nobody, for whatever
+// reason. It is what proves the class NeverPicked: a record that nobody touched
+// proves nothing, since policies other than rollcall touch none. The balancer
+// calls it whenever its Pick returns an error.
+func (r *Record) NotPicked() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notPicked++
 }
 
 // Attempts returns a copy of the attempts so far, in the order of their picks.
@@ -189,5 +232,54 @@ func (r *Record) Attempts() []Attempt {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(r.attempts), func(a Attempt) bool { return a.unused })
+	return listed(r.attempts)
+}
+
+// Mark is a place in the record.
+type Mark struct{ attempts, notPicked int }
+
+// Mark returns the place where the record is now, for Since.
+func (r *Record) Mark() Mark {
+	if r == nil {
+		return Mark{}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Mark{len(r.attempts), r.notPicked}
+}
+
+// Since returns the attempts after m, as Attempts does, and what is certain
+// about all of them together: the class of the last one, unless an earlier one
+// may have executed and the last one has not. That is what an interceptor wants
+// to know of one Invoke, in which gRPC may have made several attempts.
+func (r *Record) Since(m Mark) ([]Attempt, Class) {
+	if r == nil {
+		return nil, Untracked
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	attempts := listed(r.attempts[m.attempts:])
+	switch {
+	case len(attempts) > 0:
+		return attempts, together(attempts)
+	case r.notPicked > m.notPicked:
+		return nil, NeverPicked
+	default:
+		return nil, Untracked
+	}
+}
+
+// together is the class of several attempts taken as one.
+func together(attempts []Attempt) (class Class) {
+	for _, a := range attempts {
+		if class.NotExecuted() || !a.Class.NotExecuted() {
+			class = a.Class
+		}
+	}
+	return class
+}
+
+// listed returns a copy of those attempts that were attempts.
+func listed(attempts []Attempt) []Attempt {
+	return slices.DeleteFunc(slices.Clone(attempts), func(a Attempt) bool { return a.unused })
 }
