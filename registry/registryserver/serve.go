@@ -20,12 +20,12 @@ const (
 	writeTimeout  = time.Minute      // until it has been answered, also on a slow line
 	idleTimeout   = 3 * time.Minute  // longer than clients pause between renewals or polls
 	maxHeader     = 1 << 20          // bytes; more is answered with 431
-	shutdownGrace = 3 * time.Second  // for requests under way when Serve ends
+	shutdownGrace = time.Second      // for requests under way when Serve ends
 )
 
 // Serve answers requests that come in on lis until ctx ends or Close is called;
 // then it closes lis and idle connections at once, gives requests that are under
-// way three seconds, and returns nil. It returns an error, with everything
+// way one second, and returns nil. It returns an error, with everything
 // closed, when lis fails, and registry.ErrClosed after Close.
 //
 // Without WithAdvertise the first Serve makes /api/nodes tell the address of
