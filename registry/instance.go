@@ -91,6 +91,19 @@ func (i Instance) Validate() error {
 	return nil
 }
 
+// ValidateUpdate says whether next can replace i in a registry: it must be valid
+// and be the same process. Its errors are ErrInvalid.
+func (i Instance) ValidateUpdate(next Instance) error {
+	if err := next.Validate(); err != nil {
+		return err
+	}
+	if next.Service != i.Service || next.ID != i.ID || next.Life != i.Life {
+		return invalid("instance %q of %q, life %q, cannot become %q of %q, life %q: register another process by itself",
+			i.ID, i.Service, i.Life, next.ID, next.Service, next.Life)
+	}
+	return nil
+}
+
 // ValidateAddr says whether addr can be dialled: a host and a port from 1 to
 // 65535, an IPv6 host in brackets.
 func ValidateAddr(addr string) error {

@@ -49,7 +49,7 @@ func (s *System) Listen(inst registry.Instance, opts ...grpc.ServerOption) *Serv
 	}
 	server := &Server{
 		Echo: NewEcho(inst.ID), Addr: inst.Addrs[0],
-		sys: s, opts: opts, grpc: grpc.NewServer(opts...), client: s.Registry.Client(), inst: inst,
+		sys: s, opts: opts, grpc: grpc.NewServer(opts...), client: s.store.Client(), inst: inst,
 	}
 	echov1.RegisterEchoServer(server.grpc, server.Echo)
 	for _, addr := range inst.Addrs {

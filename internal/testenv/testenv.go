@@ -7,6 +7,7 @@
 //	a := sys.Start(registry.Instance{ID: "a", Weight: 5})
 //	conn := sys.Dial("discovery:///echo", grpc.WithResolvers(resolver.NewBuilder(sys.Registry)))
 //	a.Kill()
+//	sys.Registry.Set(registrytest.Fault{Down: true})
 //
 // It imports none of the packages it is there to test: what a test wants to try
 // comes in as dial and server options.
@@ -23,6 +24,7 @@ import (
 
 	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 	"github.com/rollcall-go/rollcall/registry/memory"
+	"github.com/rollcall-go/rollcall/registry/registrytest"
 )
 
 // Service is the name under which servers are registered that give none.
@@ -30,12 +32,16 @@ const Service = "echo"
 
 // System is the world of one test.
 type System struct {
-	// Registry is the registry as the test's clients and servers are given it.
-	Registry *memory.Registry
+	// Registry is the registry as the test's clients are given it; its Set makes
+	// it misbehave. Servers are registered behind it, so they always tell it the
+	// truth.
+	Registry *registrytest.Faulty
 	// Network is what all of them are connected by.
 	Network *Network
 
-	t  testing.TB
+	t     testing.TB
+	store *memory.Registry
+
 	mu sync.Mutex // guards all below; nothing is called under it
 	// addrs counts the addresses given out, lives the processes started.
 	addrs, lives int
@@ -44,7 +50,8 @@ type System struct {
 // New returns an empty system that ends with the test.
 func New(t testing.TB) *System {
 	t.Helper()
-	s := &System{Registry: memory.New(), Network: NewNetwork(), t: t}
+	store := memory.New()
+	s := &System{Registry: registrytest.NewFaulty(store), Network: NewNetwork(), t: t, store: store}
 	t.Cleanup(func() {
 		if err := s.Registry.Close(); err != nil {
 			t.Errorf("testenv: close the registry: %v", err)

@@ -33,16 +33,13 @@ func (g *registration) Instance() registry.Instance {
 }
 
 func (g *registration) Update(ctx context.Context, inst registry.Instance) error {
-	if err := inst.Validate(); err != nil {
-		return err
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case g.over:
+	if g.over {
 		return fmt.Errorf("memory: update: registration %w", registry.ErrClosed)
-	case inst.Service != g.inst.Service || inst.ID != g.inst.ID || inst.Life != g.inst.Life:
-		return fmt.Errorf("memory: update: %w: service, ID and life of %s of %q cannot change: deregister it and register the other", registry.ErrInvalid, g.inst.ID, g.inst.Service)
+	}
+	if err := g.inst.ValidateUpdate(inst); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("memory: update %s of %q: %w", inst.ID, inst.Service, err)
