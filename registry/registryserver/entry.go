@@ -25,6 +25,9 @@ type entry struct {
 	headAll []byte
 }
 
+// usualSize is about what an encoded instance takes, in bytes.
+const usualSize = 400
+
 func newEntry(r wire.RegisterRequest, dirty int64, now time.Time) *entry {
 	e := &entry{
 		hostname: r.Hostname,

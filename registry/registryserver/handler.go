@@ -31,8 +31,8 @@ const (
 )
 
 // maxPooled is the size up to which answer buffers are kept for reuse: enough
-// for some 3,000 instances, so that one huge answer does not stay in memory.
-const maxPooled = 1 << 20
+// for some 10,000 instances, so that a huger answer does not stay in memory.
+const maxPooled = 4 << 20
 
 // endpoint reads the body of a request and appends the answer to dst.
 type endpoint func(dst []byte, body io.Reader) []byte

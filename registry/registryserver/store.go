@@ -131,6 +131,7 @@ func (s *store) appendFetch(dst []byte, k key, mask uint32) ([]byte, bool) {
 	if b == nil {
 		return dst, false
 	}
+	dst = slices.Grow(dst, len(b.entries)*usualSize)
 	dst = append(dst, `{"instances":[`...)
 	empty := len(dst)
 	for _, e := range b.entries {
@@ -152,6 +153,7 @@ func (s *store) appendAll(dst []byte) []byte {
 	keys := slices.SortedFunc(maps.Keys(s.buckets), func(a, b key) int {
 		return cmp.Or(strings.Compare(a.appID, b.appID), strings.Compare(a.env, b.env))
 	})
+	dst = slices.Grow(dst, s.total*usualSize)
 	dst = append(dst, '{')
 	for i, k := range keys {
 		switch {
