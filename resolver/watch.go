@@ -1,0 +1,219 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	gresolver "google.golang.org/grpc/resolver"
+
+	"github.com/rollcall-go/rollcall/endpoint"
+	"github.com/rollcall-go/rollcall/internal/backoff"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+const (
+	// firstAnswer is how long calls wait for a registry that neither answers nor
+	// fails. Long enough for a registry client to give up on a dead node or two,
+	// short enough for a caller who set no deadline.
+	firstAnswer = 5 * time.Second
+	// hintSpacing is the least time between two Refreshes: gRPC calls ResolveNow
+	// for every connection that breaks.
+	hintSpacing = time.Second
+)
+
+// retry spaces attempts to watch, and errors of a watcher that does not wait
+// between them. Its Max is part of how soon calls work again.
+var retry = backoff.Policy{Base: 100 * time.Millisecond, Max: time.Second}
+
+// discovery resolves one target for one channel, from Build to Close.
+type discovery struct {
+	reg        Registry
+	target     target
+	rules      []rule
+	serverName func(registry.Instance) string
+	log        *slog.Logger
+	cc         gresolver.ClientConn
+
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	hints   chan struct{} // holds at most one ResolveNow that waits to be passed on
+
+	// Only the goroutine of run touches these. The last three are what the
+	// channel has been told.
+	failures int                 // since the last snapshot
+	resolved bool                // it has had a state
+	current  []registry.Instance // the endpoints of the last state
+	reported string              // the error that came after that state, or the reason why it is empty
+}
+
+func start(b *builder, t target, cc gresolver.ClientConn, opts gresolver.BuildOptions) *discovery {
+	ctx, cancel := context.WithCancel(context.Background())
+	d := &discovery{
+		reg: b.reg, target: t, rules: rules(t, opts), serverName: b.serverName,
+		log: b.logger.With("target", t.String()), cc: cc,
+		cancel: cancel, hints: make(chan struct{}, 1),
+	}
+	d.running.Go(func() { d.run(ctx) })
+	return d
+}
+
+// ResolveNow implements gresolver.Resolver: it asks the registry to look again,
+// at once if it was not asked within the last second.
+func (d *discovery) ResolveNow(gresolver.ResolveNowOptions) {
+	select {
+	case d.hints <- struct{}{}:
+	default:
+	}
+}
+
+// Close implements gresolver.Resolver.
+func (d *discovery) Close() {
+	d.cancel()
+	d.running.Wait()
+}
+
+func (d *discovery) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		watcher, err := d.reg.Watch(ctx, d.target.service)
+		if err == nil {
+			err = d.follow(ctx, watcher)
+		}
+		if ctx.Err() == nil {
+			d.report(err)
+			d.pause(ctx)
+		}
+	}
+}
+
+// follow tells the channel what the watcher says, until the watch has ended.
+func (d *discovery) follow(ctx context.Context, watcher registry.Watcher) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var relaying sync.WaitGroup
+	relaying.Go(func() { d.relayHints(ctx, watcher) })
+	defer func() {
+		cancel()
+		relaying.Wait()
+		if err := watcher.Close(); err != nil {
+			d.log.Warn("cannot close the watch", "err", err)
+		}
+	}()
+	for answered := false; ; answered = true {
+		snapshot, err := next(ctx, watcher, answered)
+		if ctx.Err() != nil || errors.Is(err, registry.ErrClosed) {
+			return err
+		}
+		d.handle(snapshot, err)
+		if err == nil {
+			d.failures = 0
+		} else {
+			d.pause(ctx)
+		}
+	}
+}
+
+// pause waits a while after a failure, for ctx at most.
+func (d *discovery) pause(ctx context.Context) {
+	_ = backoff.Wait(ctx, retry.Delay(d.failures)) // callers ask ctx
+	d.failures++
+}
+
+// next is Next, but the first answer may take only so long.
+func next(ctx context.Context, watcher registry.Watcher, answered bool) (registry.Snapshot, error) {
+	if answered {
+		return watcher.Next(ctx)
+	}
+	first, cancel := context.WithTimeout(ctx, firstAnswer)
+	defer cancel()
+	snapshot, err := watcher.Next(first)
+	if err != nil && first.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("the registry has given no answer for %v", firstAnswer)
+	}
+	return snapshot, err
+}
+
+func (d *discovery) relayHints(ctx context.Context, watcher registry.Watcher) {
+	for {
+		select {
+		case <-d.hints:
+			watcher.Refresh()
+		case <-ctx.Done():
+			return
+		}
+		_ = backoff.Wait(ctx, hintSpacing) // the next select asks ctx
+	}
+}
+
+// handle tells the channel what the registry answered.
+func (d *discovery) handle(snapshot registry.Snapshot, err error) {
+	switch {
+	case errors.Is(err, registry.ErrUnknownService):
+		d.empty(err)
+	case err != nil:
+		d.report(err)
+	case len(snapshot.Instances) == 0: // the contract excludes it
+		d.report(errors.New("the registry says neither who serves it nor that nobody does"))
+	default:
+		chosen := choose(d.rules, snapshot.Instances)
+		if len(chosen.instances) > 0 {
+			d.update(chosen)
+		} else {
+			d.empty(fmt.Errorf("none of the %d instances of %q can be called: %s", len(snapshot.Instances), d.target.service, chosen.leftOut))
+		}
+	}
+}
+
+// update gives the channel endpoints. The same ones again are not given, except
+// after an error, which they take back.
+func (d *discovery) update(c choice) {
+	if d.resolved && d.reported == "" && slices.EqualFunc(c.instances, d.current, registry.Instance.Equal) {
+		return
+	}
+	d.log.Info("resolved", "instances", len(c.instances), "left_out", c.leftOut)
+	if behindProxy(d.cc, c.instances) {
+		d.log.Warn("connections go through the HTTPS_PROXY, which takes weights and identities from the instances: see resolver.DialOptions")
+	}
+	d.resolved, d.current, d.reported = true, c.instances, ""
+	d.push(state(c.instances, d.serverName))
+}
+
+// empty takes the endpoints away, if the channel has had any: a policy shows the
+// reason to calls, and those of gRPC do so for an error that follows. A channel
+// that has had none keeps calls waiting unless it is given an error.
+func (d *discovery) empty(reason error) {
+	if d.resolved && (len(d.current) > 0 || d.text(reason) != d.reported) {
+		d.current = nil
+		d.push(endpoint.SetReason(gresolver.State{}, d.text(reason)))
+	}
+	d.report(reason)
+}
+
+// push does not try again what the policy refuses, since it would refuse it
+// again. It asks for something better.
+func (d *discovery) push(s gresolver.State) {
+	if err := d.cc.UpdateState(s); err != nil {
+		d.log.Debug("the policy refuses the state", "instances", len(s.Endpoints), "err", err)
+		d.ResolveNow(gresolver.ResolveNowOptions{})
+	}
+}
+
+// report gives the channel an error. gRPC goes on with the last state; an error
+// that is not news is not repeated.
+func (d *discovery) report(err error) {
+	text := d.text(err)
+	if text == d.reported {
+		return
+	}
+	d.log.Warn("cannot resolve", "err", err)
+	d.reported = text
+	// Only the text: a status somewhere inside err would fail even calls that
+	// wait for ready.
+	d.cc.ReportError(errors.New(text))
+}
+
+// text is err as calls see it.
+func (d *discovery) text(err error) string { return fmt.Sprintf("%v: %v", d.target, err) }
