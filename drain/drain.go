@@ -12,6 +12,7 @@ package drain
 import (
 	"errors"
 	"net/url"
+	"slices"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -32,6 +33,13 @@ const (
 // gave it is closing; send it no new calls.
 func Closing(id, life string) metadata.MD { return mark(ClosingKey, id, life) }
 
+// Answered is the trailer of what a handler answered on a closing server: Closing,
+// and a void value that spoils whatever NotExecuted the handler copied from
+// elsewhere, were it this server's own answer to another call.
+func Answered(id, life string) metadata.MD {
+	return metadata.Join(Closing(id, life), metadata.Pairs(NotExecutedKey, "no"))
+}
+
 // NotExecuted is the trailer that says: the server with this ID and Life is
 // closing and has not executed this call. It includes Closing.
 func NotExecuted(id, life string) metadata.MD {
@@ -47,18 +55,23 @@ type Marks struct{ Closing, NotExecuted bool }
 
 // Read returns the marks in the trailer that name the picked instance's ID and
 // Life. Without a Life nothing can be proven.
+//
+// Closing says something of the server, which is true whoever hands it on: any
+// one value that names the instance will do. NotExecuted says something of one
+// call: it must be the only value, because a handler that relays another call's
+// trailers has executed this one, and its server then adds a value of its own.
 func Read(trailer metadata.MD, id, life string) Marks {
-	return Marks{Closing: names(trailer[ClosingKey], id, life), NotExecuted: names(trailer[NotExecutedKey], id, life)}
+	named := func(value string) bool { return names(value, id, life) }
+	notExecuted := trailer[NotExecutedKey]
+	return Marks{
+		Closing:     slices.ContainsFunc(trailer[ClosingKey], named),
+		NotExecuted: len(notExecuted) == 1 && named(notExecuted[0]),
+	}
 }
 
-// names: exactly one value, and that one names the instance. A server that
-// relays another's trailers sends two.
-func names(values []string, id, life string) bool {
-	if len(values) != 1 || life == "" {
-		return false
-	}
-	v, err := url.ParseQuery(values[0])
-	return err == nil && v.Get("id") == id && v.Get("life") == life
+func names(value, id, life string) bool {
+	v, err := url.ParseQuery(value)
+	return err == nil && life != "" && v.Get("id") == id && v.Get("life") == life
 }
 
 // Refusal is the status of a refused call: Unavailable, with an ErrorInfo for

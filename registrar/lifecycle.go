@@ -1,0 +1,320 @@
+package registrar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/rollcall-go/rollcall/internal/backoff"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// stopTimeout bounds what a hard stop waits for: the registry, and
+// grpc.Server.Stop, which does not return while a handler hangs if the server
+// was built with grpc.WaitForHandlers.
+const stopTimeout = time.Second
+
+// maxRefusing is the longest that a closing server refuses calls before it
+// stops: a call that arrives with less time than this left is not begun.
+const maxRefusing = time.Second
+
+// registerBackoff is between tries, for registries that do not retry themselves.
+var registerBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 5 * time.Second}
+
+// life takes the servers from listening to the end. Its methods are called one
+// after the other by the one goroutine that claimed the Registrar.
+type life struct {
+	*Registrar
+	servers []*grpc.Server
+	health  healthSwitch
+	closed  <-chan struct{} // nobody listens any more; nil if that cannot be told
+
+	// Set when the route to the registry has to tell the host to advertise.
+	listen, port string
+}
+
+// serve is the life that Serve runs.
+func (r *Registrar) serve(ctx context.Context, srv *grpc.Server, lis net.Listener) error {
+	watched := newListener(lis, func() { r.goDown(errListener) })
+	defer watched.Close()
+	l := &life{Registrar: r, servers: []*grpc.Server{srv}, closed: watched.closed}
+	if err := l.prepare(lis.Addr().String()); err != nil {
+		srv.Stop()
+		return wrap("serve", err)
+	}
+	l.health = newHealth(r.opts, r.Instance().Service, srv)
+	defer r.downWith(ctx)()
+
+	served := make(chan error, 1)
+	go func() {
+		err := srv.Serve(watched)
+		watched.Close() // a server that had been stopped before does not know it
+		served <- err
+	}()
+	select {
+	case <-watched.accepting:
+	case <-watched.closed:
+	}
+	err := l.run()
+	select {
+	case serveErr := <-served:
+		if serveErr != nil {
+			err = errors.Join(err, wrap("serve "+lis.Addr().String(), serveErr))
+		}
+	case <-time.After(stopTimeout): // Stop does not return, and so Serve does not
+	}
+	return err
+}
+
+// start is the life that Start begins.
+func (r *Registrar) start(addr string, servers []*grpc.Server) error {
+	l := &life{Registrar: r, servers: servers}
+	if err := l.prepare(addr); err != nil {
+		waitFor(each(servers, (*grpc.Server).Stop), stopTimeout)
+		return wrap("start", err)
+	}
+	l.health = newSwitch(r.opts.health, r.Instance().Service, servers...)
+	return l.run()
+}
+
+// prepare finds out before anything is begun what cannot work.
+func (l *life) prepare(listen string) error {
+	if err := l.opts.validate(); err != nil {
+		return err
+	}
+	if l.reg == nil {
+		return errors.New("there is no registry: New was given nil")
+	}
+	if !l.optioned.Load() && !l.opts.foreign {
+		return errors.New("the server was built without ServerOptions: use grpc.NewServer(r.ServerOptions()...), or WithForeignServer if it may do without")
+	}
+	return l.advertise(listen)
+}
+
+// run is the life from the moment at which connections are accepted.
+func (l *life) run() error {
+	var registration registry.Registration
+	var err error
+	if l.wanted.Err() == nil {
+		l.enter(StateListening)
+		if l.opts.background {
+			l.ready()
+		}
+		registration, err = l.register()
+	}
+	if registration == nil {
+		l.unwant(err)
+		return errors.Join(err, l.end())
+	}
+	return l.registered(registration)
+}
+
+// registered is the life of a registered server.
+func (l *life) registered(registration registry.Registration) error {
+	over := make(chan struct{})
+	var events sync.WaitGroup
+	events.Go(func() { l.follow(registration.Events(), over) })
+	l.enter(StateRegistered)
+	if !l.opts.background {
+		l.ready()
+	}
+	<-l.wanted.Done()
+
+	l.drain()
+	l.deregister(registration)
+	close(over)
+	events.Wait()
+	l.linger()
+	return l.close()
+}
+
+// ready tells those who wait for the server that it can be called.
+func (l *life) ready() {
+	l.health.set(serving)
+	close(l.up)
+}
+
+// register tries until it has worked, the register timeout has passed (if that
+// counts), trying again is useless, or the server is no longer wanted: then it
+// returns neither a registration nor an error.
+func (l *life) register() (registry.Registration, error) {
+	ctx := l.wanted
+	if !l.opts.background {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, l.opts.registerTimeout)
+		defer cancel()
+	}
+	var told string
+	for n := 0; ; n++ {
+		registration, err := l.tryRegister(ctx)
+		switch {
+		case err == nil:
+			return registration, nil
+		case l.wanted.Err() != nil:
+			return nil, nil
+		case useless(err) || ctx.Err() != nil:
+			return nil, wrap("register "+l.Instance().ID, err)
+		}
+		if why := err.Error(); why != told {
+			told = why
+			l.opts.logger.Warn("registrar: not registered yet", slog.Any("error", err))
+		}
+		// When it ends early the next try says why.
+		_ = backoff.Wait(ctx, registerBackoff.Delay(n))
+	}
+}
+
+// useless says whether trying again cannot help.
+func useless(err error) bool {
+	return errors.Is(err, registry.ErrInvalid) || errors.Is(err, registry.ErrDuplicate) || errors.Is(err, registry.ErrClosed)
+}
+
+// tryRegister tries once, for as long as the register timeout.
+func (l *life) tryRegister(ctx context.Context) (registry.Registration, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.opts.registerTimeout)
+	defer cancel()
+	if err := l.locate(ctx); err != nil {
+		return nil, err
+	}
+	return l.reg.Register(ctx, l.Instance())
+}
+
+// follow reports the events of the registration until they end, or until it is
+// over and those before that have been reported.
+func (l *life) follow(events <-chan registry.Event, over <-chan struct{}) {
+	for {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			l.report(e)
+			continue
+		case <-over:
+		}
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			l.report(e)
+		default:
+			return
+		}
+	}
+}
+
+func (l *life) report(e registry.Event) {
+	level := slog.LevelInfo
+	if e.Err != nil {
+		level = slog.LevelWarn
+	}
+	l.opts.logger.LogAttrs(context.Background(), level, "registrar: registration: "+e.Kind.String(),
+		slog.String("node", e.Node), slog.Any("error", e.Err))
+	l.opts.onEvent(e)
+}
+
+// end closes a server that nobody can know from the registry.
+func (l *life) end() error {
+	l.drain()
+	return l.close()
+}
+
+// drain says to everybody that the server is about to close.
+func (l *life) drain() {
+	l.gate.mark()
+	l.health.shutdown()
+	l.enter(StateDraining)
+}
+
+// deregister takes the instance out of the registry, if that works in time.
+func (l *life) deregister(registration registry.Registration) {
+	parent, bound := l.alive, min(l.opts.deregisterTimeout, l.remaining()/2)
+	if l.alive.Err() != nil { // a hard stop from the start: the registry is told all the same
+		parent, bound = context.Background(), stopTimeout
+	}
+	ctx, cancel := context.WithTimeout(parent, bound)
+	defer cancel()
+	if err := registration.Deregister(ctx); err != nil {
+		l.opts.logger.Warn("registrar: the registry was not told and keeps the instance until its lease expires", slog.Any("error", err))
+	}
+}
+
+// linger serves on for the drain delay, if anybody can still connect.
+func (l *life) linger() {
+	timer := time.NewTimer(min(l.opts.drainDelay, l.remaining()/2))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.closed:
+	case <-l.alive.Done():
+	}
+}
+
+// close stops the servers: gracefully within the grace timeout, then hard.
+func (l *life) close() error {
+	l.enter(StateClosing)
+	if len(l.servers) == 0 {
+		return nil
+	}
+	grace := min(l.opts.graceTimeout, l.remaining())
+	ctx, cancel := context.WithTimeout(l.alive, grace)
+	defer cancel()
+	late := time.AfterFunc(grace-min(maxRefusing, grace/10), l.gate.refuse)
+	defer late.Stop()
+
+	if ctx.Err() == nil {
+		select {
+		case <-each(l.servers, (*grpc.Server).GracefulStop):
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	l.gate.refuse()
+	inHand := l.InHand()
+	l.opts.logger.Warn("registrar: stopping hard", slog.Int("inHand", inHand))
+	returned := waitFor(each(l.servers, (*grpc.Server).Stop), stopTimeout)
+	switch {
+	case !returned:
+		return fmt.Errorf("registrar: %w: grpc.Server.Stop waits for handlers that do not return", ErrForced)
+	case l.opts.foreign:
+		return fmt.Errorf("registrar: %w, if there were any: a server without ServerOptions does not count them", ErrForced)
+	case inHand > 0:
+		return fmt.Errorf("registrar: %w: %d of them", ErrForced, inHand)
+	}
+	return nil
+}
+
+// each calls f for all servers at once and returns a channel that is closed when
+// all have returned. After a Stop, GracefulStop still waits for the handlers:
+// the goroutines end when these do, there is no way to end them earlier.
+func each(servers []*grpc.Server, f func(*grpc.Server)) <-chan struct{} {
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	for _, srv := range servers {
+		all.Go(func() { f(srv) })
+	}
+	go func() {
+		all.Wait()
+		close(done)
+	}()
+	return done
+}
+
+// waitFor says whether done was closed within d.
+func waitFor(done <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}

@@ -1,0 +1,152 @@
+//go:build unix
+
+package registrar_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/rollcall-go/rollcall/internal/proc"
+	"github.com/rollcall-go/rollcall/internal/testenv"
+	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
+	"github.com/rollcall-go/rollcall/registrar"
+	"github.com/rollcall-go/rollcall/registry"
+	"github.com/rollcall-go/rollcall/registry/memory"
+)
+
+// serveArg makes the test binary the server that TestSignals starts.
+const serveArg = "serve-for-signals"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == serveArg {
+		if err := serveForSignals(); err != nil {
+			fmt.Println("ended with", err)
+			os.Exit(3)
+		}
+		fmt.Println("ended well")
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// serveForSignals is the main of a program that leaves its signals to Run.
+func serveForSignals() error {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	r := registrar.New(memory.New(), registry.Instance{Service: service},
+		registrar.WithLogger(slog.New(slog.NewTextHandler(os.Stdout, nil))),
+		registrar.WithDrainDelay(0),
+		registrar.WithGraceTimeout(time.Hour),
+	)
+	srv := grpc.NewServer(r.ServerOptions()...)
+	echo := testenv.NewEcho(r.Instance().ID)
+	echo.OnCall(func(ctx context.Context, method string) error {
+		fmt.Println("in hand")
+		if method == echov1.Echo_Put_FullMethodName {
+			select {} // never ends
+		}
+		<-registrar.Draining(ctx)
+		return nil
+	})
+	echov1.RegisterEchoServer(srv, echo)
+	fmt.Println("address", lis.Addr())
+	return registrar.Run(context.Background(), r, srv, lis)
+}
+
+// child starts the server by the command, to which its arguments are added, and
+// waits until it is registered.
+func child(t *testing.T, command ...string) (*proc.Process, echov1.EchoClient) {
+	t.Helper()
+	command = append(command, os.Args[0], serveArg)
+	p, err := proc.Start(t.Context(), "server", nil, command[0], command[1:]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	line, err := p.WaitLine(t.Context(), "address ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(line, "address "),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	say(t, p, "state=registered")
+	return p, echov1.NewEchoClient(conn)
+}
+
+// say waits until the process says it.
+func say(t *testing.T, p *proc.Process, text string) {
+	t.Helper()
+	if _, err := p.WaitLine(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantExit(t *testing.T, p *proc.Process, want int) {
+	t.Helper()
+	if code, err := p.Wait(t.Context()); err != nil || code != want {
+		t.Errorf("exit code %d, %v, want %d; it said:\n%s", code, err, want, p.Output())
+	}
+}
+
+func TestFirstSignalShutsDown(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			p, client := child(t)
+			call := get(t.Context(), client)
+			say(t, p, "in hand")
+			p.Signal(sig)
+			if a := <-call; a.err != nil {
+				t.Errorf("the call in hand: %v", a.err)
+			}
+			wantExit(t, p, 0)
+			if !strings.Contains(p.Output(), `why="signal: `+sig.String()) {
+				t.Errorf("it does not say why:\n%s", p.Output())
+			}
+		})
+	}
+}
+
+func TestSecondSignalStops(t *testing.T) {
+	p, client := child(t)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := client.Put(t.Context(), &echov1.PutRequest{})
+		failed <- err
+	}()
+	say(t, p, "in hand")
+	p.Signal(syscall.SIGTERM)
+	say(t, p, "state=closing")
+	p.Signal(syscall.SIGINT)
+	wantExit(t, p, 3)
+	if err := <-failed; err == nil {
+		t.Error("a call that never ends was answered")
+	}
+	say(t, p, registrar.ErrForced.Error()+": 1 of them")
+}
+
+// nohup starts programs in such a way.
+func TestIgnoredSignalStaysIgnored(t *testing.T) {
+	p, _ := child(t, "/bin/sh", "-c", `trap "" HUP; exec "$0" "$@"`)
+	p.Signal(syscall.SIGHUP)
+	p.Signal(syscall.SIGTERM)
+	wantExit(t, p, 0)
+	if strings.Contains(p.Output(), syscall.SIGHUP.String()) {
+		t.Errorf("it took the signal:\n%s", p.Output())
+	}
+}
