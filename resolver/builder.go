@@ -25,10 +25,15 @@
 //
 // Until the registry has answered, calls wait, for 5 s at most. Once it is known
 // that there is nobody to call, calls fail at once with the reason, and
-// wait-for-ready calls wait on. An unreachable registry harms nobody who has resolved before: calls
-// go on with the last set. A service that is gone from the registry, or whose
-// instances all stopped fitting the target or the channel's credentials, leaves
-// no one to call, and calls fail with the reason again.
+// wait-for-ready calls wait on. An unreachable registry harms nobody who has
+// resolved before: calls go on with the last set. A service that is gone from
+// the registry, or whose instances all stopped fitting the target or the
+// channel's credentials, leaves no one to call, and calls fail with the reason
+// again.
+//
+// gRPC closes the resolver of a channel that has had no call for 30 minutes; the
+// next call makes a new one, which waits for the registry's answer anew.
+// grpc.WithIdleTimeout(0) switches that off.
 //
 // # What policies see
 //
