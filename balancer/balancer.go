@@ -1,0 +1,67 @@
+// Package balancer is the gRPC load balancing policy "rollcall". It keeps a
+// connection to every endpoint that the resolver names and picks one of the
+// ready ones for each call. Importing the package registers the policy; a
+// service config switches it on:
+//
+//	grpc.WithDefaultServiceConfig(balancer.ServiceConfig(balancer.WeightedRoundRobin{}))
+//
+// # Pickers
+//
+// Which instance a call goes to is decided by a picker:
+//
+//	random                each at random, in proportion to its weight
+//	round_robin           each in turn, whatever the weights
+//	weighted_round_robin  each in turn, as often as its weight says, spread evenly (the default)
+//
+// With equal weights weighted_round_robin is round_robin, which is why it is the
+// default. Weights are those of the registry (package endpoint), or those that
+// another resolver sets with gRPC's own weight attribute, or 1.
+//
+// The policy is one to gRPC, whichever picker it uses: another picker, and
+// another weight, take effect at once and close no connection. Nor is anything
+// forgotten that concerns an instance which stays. An instance is its ID and its
+// Life: a restarted one is another one.
+//
+// # What is never picked
+//
+// A connection that is known not to be ready is never picked. An instance that
+// drains, or whose answers say that its server closes (package drain), gets no
+// new calls as long as another one is ready; calls in hand go on. A call's record
+// (package pick) may ask to avoid instances, which weighs more than draining, or
+// order one of them.
+//
+// When no instance is ready and all have failed to connect, calls fail with an
+// error that says which instances are known and why each cannot be connected, or
+// why none is known. Wait-for-ready calls wait.
+//
+// # What gRPC throws away
+//
+// A channel without calls for 30 minutes closes its connections, this policy
+// included, and starts afresh with the next call: only the position in the
+// rotation and the closing marks are lost by that. grpc.WithIdleTimeout(0)
+// switches it off.
+package balancer
+
+import (
+	"encoding/json"
+
+	gbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/serviceconfig"
+)
+
+// Name is the name of the policy in a service config.
+const Name = "rollcall"
+
+func init() { gbalancer.Register(builder{}) }
+
+type builder struct{}
+
+func (builder) Name() string { return Name }
+
+func (builder) Build(cc gbalancer.ClientConn, opts gbalancer.BuildOptions) gbalancer.Balancer {
+	return newEngine(cc, opts)
+}
+
+func (builder) ParseConfig(js json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
+	return parseConfig(js)
+}

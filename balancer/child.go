@@ -1,0 +1,136 @@
+package balancer
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	gbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/experimental/balancer/weight"
+	gresolver "google.golang.org/grpc/resolver"
+
+	"github.com/rollcall-go/rollcall/endpoint"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// member is what the policy reads from an endpoint.
+type member struct {
+	id, life string
+	weight   uint32 // at least 1
+	draining bool
+	addrs    []gresolver.Address // at least one
+}
+
+// memberOf reads ep. Without an instance it is known by its addresses.
+func memberOf(ep gresolver.Endpoint) member {
+	m := member{weight: max(1, weight.FromEndpoint(ep).Weight), addrs: ep.Addresses}
+	if inst, ok := endpoint.From(ep); ok {
+		m.id, m.life = inst.ID, inst.Life
+		m.weight, m.draining = inst.EffectiveWeight(), inst.Status == registry.Draining
+		return m
+	}
+	m.id = ep.Addresses[0].Addr
+	if len(ep.Addresses) > 1 {
+		m.id = addrList(ep.Addresses)
+	}
+	return m
+}
+
+func addrList(addrs []gresolver.Address) string {
+	names := make([]string, len(addrs))
+	for i, a := range addrs {
+		names[i] = a.Addr
+	}
+	return strings.Join(names, ",")
+}
+
+// sameAddr says whether both lead to the same connection. It compares what
+// pick_first compares.
+func sameAddr(a, b gresolver.Address) bool {
+	return a.Addr == b.Addr && a.ServerName == b.ServerName && a.Attributes.Equal(b.Attributes)
+}
+
+// child is an instance and its connection: a pick_first policy of its own, to
+// which it is the ClientConn. Another Life of the same ID is another child.
+type child struct {
+	gbalancer.ClientConn
+	engine *engine
+	member
+
+	// mu is held while pick_first is called; it calls back, so the engine's mu
+	// comes after it.
+	mu        sync.Mutex
+	pickFirst gbalancer.Balancer // nil before start and after close
+	connected string             // address that became ready last; written in pick_first's callbacks
+
+	// The engine's mu guards all below, and member.
+	round uint64 // the last resolver state that named it
+	gone  bool   // no resolver state names it any more
+	state connectivity.State
+	conn  *conn  // nil before it was READY
+	why   string // why it is in TRANSIENT_FAILURE, shortened
+
+	closing atomic.Bool // its server said so
+}
+
+// update gives pick_first the addresses. The first call starts it.
+func (c *child) update() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pickFirst == nil {
+		c.pickFirst = c.engine.pickFirst.Build(c, c.engine.opts)
+	}
+	// Its only errors are about an empty list and a configuration, and it gets neither.
+	_ = c.pickFirst.UpdateClientConnState(gbalancer.ClientConnState{ResolverState: gresolver.State{
+		Endpoints:  []gresolver.Endpoint{{Addresses: c.addrs}},
+		Attributes: c.engine.pickFirstAttributes,
+	}})
+}
+
+// exitIdle makes pick_first connect if it does not.
+func (c *child) exitIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pickFirst != nil {
+		c.pickFirst.ExitIdle()
+	}
+}
+
+// close shuts the connection; calls on it are finished.
+func (c *child) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pickFirst != nil {
+		c.pickFirst.Close()
+		c.pickFirst = nil
+	}
+}
+
+// UpdateState is pick_first's callback. Its picker is asked at once for what it
+// returns always: the connection when READY, the error when in TRANSIENT_FAILURE.
+// In other states it is not, because there asking has effects.
+func (c *child) UpdateState(s gbalancer.State) {
+	var why string
+	var result gbalancer.PickResult
+	if s.ConnectivityState == connectivity.Ready || s.ConnectivityState == connectivity.TransientFailure {
+		var err error
+		if result, err = s.Picker.Pick(gbalancer.PickInfo{Ctx: context.Background()}); err != nil {
+			why = shorten(err.Error())
+		}
+	}
+	c.engine.childChanged(c, s.ConnectivityState, result.SubConn, why)
+}
+
+// NewSubConn notes on the way which address a connection is for.
+func (c *child) NewSubConn(addrs []gresolver.Address, opts gbalancer.NewSubConnOptions) (gbalancer.SubConn, error) {
+	notify := opts.StateListener
+	opts.StateListener = func(s gbalancer.SubConnState) {
+		if s.ConnectivityState == connectivity.Ready {
+			c.connected = addrs[0].Addr
+		}
+		notify(s)
+	}
+	return c.ClientConn.NewSubConn(addrs, opts)
+}

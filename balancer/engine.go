@@ -1,0 +1,248 @@
+package balancer
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/attributes"
+	gbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/pickfirst"
+	"google.golang.org/grpc/connectivity"
+	gresolver "google.golang.org/grpc/resolver"
+
+	"github.com/rollcall-go/rollcall/endpoint"
+)
+
+// engine is the policy: it keeps one child per instance, knows which are ready,
+// and gives gRPC the picker.
+//
+// gRPC calls its methods one after another, children call back from anywhere, and
+// picks run beside all that without a lock.
+type engine struct {
+	cc                  gbalancer.ClientConn
+	opts                gbalancer.BuildOptions
+	pickFirst           gbalancer.Builder
+	pickFirstAttributes *attributes.Attributes
+	picker              picker
+	position            position
+
+	// mu guards all below. A child calls back while its own mu (and pick_first's)
+	// is held, so the order is child.mu, pick_first, mu, gRPC's ClientConn: under
+	// mu the ClientConn's UpdateState is called, so that states are not reordered,
+	// and never a child.
+	mu       sync.Mutex
+	config   *config
+	children map[string][]*child // by ID; two while a process replaces another one
+	order    []*child            // in the order in which the resolver first named them
+	closed   tombstones
+	round    uint64 // counts resolver states
+	// Why there are no children, and what the resolver's last error was since the
+	// last state.
+	reason, resolverErr string
+
+	count       [connectivity.Shutdown + 1]int // children by state
+	published   connectivity.State             // what gRPC was told last
+	unpublished bool                           // something has changed that waiting calls must see
+	updating    bool                           // a resolver state is being applied: it will publish
+	timer       *time.Timer                    // publishes what was put off; nil if nothing was
+	shut        bool
+
+	edition uint64 // counts snapshots
+	listed  int    // connections in the snapshot's schedule
+	lost    int    // of these, no longer ready
+	stale   bool   // another change that the snapshot does not show
+
+	// goroutines are those that wake idle children, and the timer. Close waits.
+	goroutines sync.WaitGroup
+}
+
+func newEngine(cc gbalancer.ClientConn, opts gbalancer.BuildOptions) *engine {
+	e := &engine{
+		cc:                  cc,
+		opts:                opts,
+		pickFirst:           gbalancer.Get(pickfirst.Name),
+		pickFirstAttributes: pickfirst.EnableHealthListener(gresolver.State{}).Attributes,
+		config:              &config{picker: defaultPicker},
+		children:            map[string][]*child{},
+		published:           connectivity.Shutdown, // nothing yet
+		unpublished:         true,
+		edition:             1, // 0 is what connections have that are in none
+	}
+	e.picker.engine = e
+	e.position.start()
+	return e
+}
+
+// UpdateClientConnState implements gbalancer.Balancer. A state that says nothing
+// new costs a comparison per endpoint and reaches neither gRPC nor the children.
+func (e *engine) UpdateClientConnState(s gbalancer.ClientConnState) error {
+	cfg, ok := s.BalancerConfig.(*config)
+	if s.BalancerConfig != nil && !ok {
+		return fmt.Errorf("balancer: configuration of type %T, want what ParseConfig returns: %w", s.BalancerConfig, gbalancer.ErrBadResolverState)
+	}
+	if cfg == nil {
+		cfg = &config{picker: defaultPicker}
+	}
+	changed, removed := e.apply(cfg, s.ResolverState)
+	for _, c := range changed {
+		c.update()
+	}
+	known := e.settle()
+	for _, c := range removed {
+		c.close()
+	}
+	if known == 0 {
+		return gbalancer.ErrBadResolverState // asks the resolver to look again
+	}
+	return nil
+}
+
+// apply takes over a configuration and a resolver state, and returns the children
+// that need their addresses and those that are no longer wanted. Until settle,
+// nothing is published.
+func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*child) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.updating = true
+	e.round++
+	e.explain(endpoint.Reason(s), "")
+	if cfg.picker != e.config.picker {
+		e.stale = true
+	}
+	e.config = cfg
+	named := 0
+	for _, ep := range s.Endpoints {
+		if len(ep.Addresses) == 0 {
+			continue
+		}
+		m := memberOf(ep)
+		c, needs := e.find(m.id, m.life), false
+		switch {
+		case c == nil:
+			c, needs = e.add(m), true
+		case c.round == e.round:
+			continue // named twice
+		default:
+			needs = e.change(c, m)
+		}
+		if needs {
+			changed = append(changed, c)
+		}
+		c.round = e.round
+		named++
+	}
+	if named < len(e.order) {
+		removed = e.removeUnnamed()
+	}
+	return changed, removed
+}
+
+// explain notes why there are no children and what is wrong with the resolver.
+func (e *engine) explain(reason, resolverErr string) {
+	if e.reason != reason || e.resolverErr != resolverErr {
+		e.reason, e.resolverErr, e.unpublished = reason, resolverErr, true
+	}
+}
+
+func (e *engine) find(id, life string) *child {
+	for _, c := range e.children[id] {
+		if c.life == life {
+			return c
+		}
+	}
+	return nil
+}
+
+func (e *engine) add(m member) *child {
+	c := &child{ClientConn: e.cc, engine: e, member: m, state: connectivity.Connecting}
+	c.addrs = slices.Clone(m.addrs)
+	c.closing.Store(e.closed.contains(m.id, m.life))
+	e.children[m.id] = append(e.children[m.id], c)
+	e.order = append(e.order, c)
+	e.count[c.state]++
+	e.unpublished = true
+	return c
+}
+
+// change makes c what m says and returns whether it needs the new addresses.
+func (e *engine) change(c *child, m member) (needsAddrs bool) {
+	if c.weight != m.weight || c.draining != m.draining {
+		c.weight, c.draining = m.weight, m.draining
+		e.stale, e.unpublished = true, true
+		if c.state == connectivity.Ready {
+			c.conn.rank.Store(c.rank())
+		}
+	}
+	if slices.EqualFunc(c.addrs, m.addrs, sameAddr) {
+		return false
+	}
+	c.addrs = slices.Clone(m.addrs)
+	e.unpublished = true
+	return true
+}
+
+// removeUnnamed takes out the children that the current resolver state does not
+// name. They are not picked any more, from now on.
+func (e *engine) removeUnnamed() (removed []*child) {
+	unnamed := func(c *child) bool { return c.round != e.round }
+	e.order = slices.DeleteFunc(e.order, func(c *child) bool {
+		if unnamed(c) {
+			removed = append(removed, c)
+		}
+		return unnamed(c)
+	})
+	for _, c := range removed {
+		c.gone = true
+		e.count[c.state]--
+		if c.state == connectivity.Ready {
+			e.lose(c)
+		}
+		if e.children[c.id] = slices.DeleteFunc(e.children[c.id], unnamed); len(e.children[c.id]) == 0 {
+			delete(e.children, c.id)
+		}
+	}
+	e.unpublished = true
+	return removed
+}
+
+// ResolverError implements gbalancer.Balancer. Connections are kept; where there
+// are none that could be used, calls are told.
+func (e *engine) ResolverError(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.explain(e.reason, err.Error())
+	if e.unpublished && !e.shut && e.aggregated() == connectivity.TransientFailure {
+		e.publish()
+	}
+}
+
+// UpdateSubConnState implements gbalancer.Balancer; gRPC does not call it.
+func (e *engine) UpdateSubConnState(gbalancer.SubConn, gbalancer.SubConnState) {}
+
+// ExitIdle implements gbalancer.Balancer. Children do not stay idle; this is for
+// those that have become so in this moment.
+func (e *engine) ExitIdle() {
+	e.mu.Lock()
+	idle := slices.DeleteFunc(slices.Clone(e.order), func(c *child) bool { return c.state != connectivity.Idle })
+	e.mu.Unlock()
+	for _, c := range idle {
+		c.exitIdle()
+	}
+}
+
+// Close implements gbalancer.Balancer. Nothing is called back afterwards.
+func (e *engine) Close() {
+	e.mu.Lock()
+	e.shut = true
+	children := e.order
+	if e.timer != nil && e.timer.Stop() {
+		e.goroutines.Done()
+	}
+	e.mu.Unlock()
+	for _, c := range children {
+		c.close()
+	}
+	e.goroutines.Wait()
+}

@@ -1,0 +1,85 @@
+package balancer
+
+import (
+	"sync/atomic"
+
+	gbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/pick"
+)
+
+// picker is what gRPC gets while instances are ready: always the same one, which
+// looks at the latest snapshot.
+type picker struct {
+	engine   *engine
+	snapshot atomic.Pointer[snapshot]
+}
+
+// Pick implements gbalancer.Picker.
+func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
+	rec := recordOf(info)
+	s := p.snapshot.Load()
+	if rec == nil {
+		if c := s.schedule.next(); c.rank.Load() <= s.worst {
+			return c.result, nil
+		}
+	} else if id, ok := rec.Pinned(); ok {
+		return p.engine.pickPinned(id, rec)
+	}
+	if c := s.choose(rec); c != nil {
+		return c.use(rec), nil
+	}
+	rec.NotPicked()
+	return gbalancer.PickResult{}, gbalancer.ErrNoSubConnAvailable
+}
+
+// nobody is what gRPC gets while no instance is ready.
+type nobody struct {
+	engine *engine
+	err    error
+}
+
+// Pick implements gbalancer.Picker.
+func (p *nobody) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
+	rec := recordOf(info)
+	if id, ok := rec.Pinned(); ok {
+		return p.engine.pickPinned(id, rec)
+	}
+	rec.NotPicked()
+	return gbalancer.PickResult{}, p.err
+}
+
+func recordOf(info gbalancer.PickInfo) *pick.Record {
+	return pick.FromContext(info.Ctx).For(info.FullMethodName)
+}
+
+// pickPinned picks the instance with this ID and no other. While it connects the
+// call waits; who pins bounds that. When it cannot be connected the call ends.
+func (e *engine) pickPinned(id string, rec *pick.Record) (gbalancer.PickResult, error) {
+	conn, err := e.pinned(id)
+	if err != nil {
+		rec.NotPicked()
+		return gbalancer.PickResult{}, err
+	}
+	return conn.use(rec), nil
+}
+
+func (e *engine) pinned(id string) (*conn, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	err := status.Errorf(codes.Unavailable, "rollcall: pinned instance %s is gone", id)
+	for _, c := range e.children[id] { // the latest process under this ID last
+		switch c.state {
+		case connectivity.Ready:
+			return c.conn, nil
+		case connectivity.TransientFailure:
+			err = status.Errorf(codes.Unavailable, "rollcall: pinned instance %s cannot be connected: %s", id, c.why)
+		default:
+			err = gbalancer.ErrNoSubConnAvailable
+		}
+	}
+	return nil, err
+}

@@ -1,0 +1,191 @@
+package balancer
+
+import (
+	"slices"
+	"time"
+
+	gbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+)
+
+// gather is how long changes that no call waits for are put off, so that many of
+// them cost one snapshot and one picker. What calls may wait for, the first
+// connection and a lost one, is never put off.
+const gather = 5 * time.Millisecond
+
+// childChanged takes note of a child's new state. A loss of READY is published
+// before it returns: gRPC lets a call that was sent to the lost connection wait
+// for the next picker.
+func (e *engine) childChanged(c *child, state connectivity.State, sc gbalancer.SubConn, why string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c.gone || e.shut {
+		return
+	}
+	lost := c.state == connectivity.Ready
+	if lost {
+		e.lose(c)
+	}
+	e.count[c.state]--
+	e.count[state]++
+	c.state, c.why = state, why
+	switch state {
+	case connectivity.Ready:
+		e.gain(c, sc)
+	case connectivity.Idle: // connect again; pick_first is locked by our caller
+		e.goroutines.Go(c.exitIdle)
+	}
+	e.unpublished = true
+	if e.updating {
+		return
+	}
+	if lost || e.aggregated() != e.published {
+		e.publish()
+	}
+	e.publishSoon()
+}
+
+// rank of a child whose connection is ready.
+func (c *child) rank() uint32 {
+	if c.draining || c.closing.Load() {
+		return rankReserve
+	}
+	return rankWanted
+}
+
+func (e *engine) gain(c *child, sc gbalancer.SubConn) {
+	if c.conn == nil || c.conn.result.SubConn != sc {
+		c.conn = newConn(c, sc)
+	}
+	c.conn.rank.Store(c.rank())
+	if c.conn.edition == e.edition {
+		e.lost--
+	} else {
+		e.stale = true
+	}
+}
+
+func (e *engine) lose(c *child) {
+	c.conn.rank.Store(rankLost)
+	if c.conn.edition == e.edition {
+		e.lost++
+	}
+}
+
+// closing notes that c's server has said that it closes.
+func (e *engine) closing(c *child) {
+	if c.closing.Swap(true) {
+		return // every answer says so
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed.add(c.id, c.life)
+	if c = e.find(c.id, c.life); c == nil {
+		return
+	}
+	c.closing.Store(true) // it may have left and come back
+	if c.conn != nil && c.conn.rank.CompareAndSwap(rankWanted, rankReserve) {
+		e.stale = true
+		e.publishSoon()
+	}
+}
+
+// settle ends the taking over of a resolver state and returns how many children
+// there are.
+func (e *engine) settle() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.updating = false
+	e.publishAll()
+	return len(e.order)
+}
+
+// publishSoon sees to it that what is left to publish will be.
+func (e *engine) publishSoon() {
+	if e.timer != nil || e.shut || e.updating || !e.unpublished && !e.outdated() {
+		return
+	}
+	e.goroutines.Add(1)
+	e.timer = time.AfterFunc(gather, func() {
+		defer e.goroutines.Done()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.timer = nil
+		if !e.updating {
+			e.publishAll()
+		}
+	})
+}
+
+// publishAll publishes whatever is left to publish.
+func (e *engine) publishAll() {
+	if e.shut {
+		return
+	}
+	if e.outdated() && e.aggregated() == connectivity.Ready {
+		e.rebuild()
+	}
+	if e.unpublished {
+		e.publish()
+	}
+}
+
+// aggregated is the state of the whole: that of the child which is best off, or
+// a failure if there are none.
+func (e *engine) aggregated() connectivity.State {
+	for _, s := range []connectivity.State{connectivity.Ready, connectivity.Connecting, connectivity.Idle} {
+		if e.count[s] > 0 {
+			return s
+		}
+	}
+	return connectivity.TransientFailure
+}
+
+// publish gives gRPC the state and a picker for it; whoever waits picks again. A
+// snapshot that still has a ready connection will do.
+func (e *engine) publish() {
+	state := e.aggregated()
+	var p gbalancer.Picker
+	switch state {
+	case connectivity.Ready:
+		if e.lost == e.listed {
+			e.rebuild()
+		}
+		p = &e.picker
+	case connectivity.TransientFailure:
+		p = &nobody{engine: e, err: e.failure()}
+	default:
+		p = &nobody{engine: e, err: gbalancer.ErrNoSubConnAvailable}
+	}
+	e.published, e.unpublished = state, false
+	e.cc.UpdateState(gbalancer.State{ConnectivityState: state, Picker: p})
+}
+
+// outdated says whether the snapshot differs from what a new one would be.
+func (e *engine) outdated() bool { return e.stale || e.lost > 0 }
+
+// rebuild makes the snapshot of the connections that are ready, of which there
+// must be one. Those in reserve get into the schedule only if there are no others.
+func (e *engine) rebuild() {
+	s := &snapshot{ready: make([]*conn, 0, e.count[connectivity.Ready])}
+	for _, c := range e.order {
+		if c.state == connectivity.Ready {
+			s.ready = append(s.ready, c.conn)
+		}
+	}
+	inReserve := func(c *conn) bool { return c.child.rank() == rankReserve }
+	listed := s.ready
+	if slices.ContainsFunc(listed, inReserve) {
+		listed = slices.DeleteFunc(slices.Clone(listed), inReserve)
+		if len(listed) == 0 {
+			listed, s.worst = s.ready, rankReserve
+		}
+	}
+	e.edition++
+	for _, c := range listed {
+		c.edition = e.edition
+	}
+	e.listed, e.lost, e.stale = len(listed), 0, false
+	s.schedule = e.config.picker.schedule(listed, &e.position)
+	e.picker.snapshot.Store(s)
+}

@@ -1,0 +1,84 @@
+package balancer
+
+import (
+	"math/bits"
+	"math/rand/v2"
+)
+
+// Random picks each instance with a probability in proportion to its weight.
+// A pick costs the same whatever the number of instances and the weights.
+type Random struct{}
+
+func init() { register(Random{}) }
+
+func (Random) name() string { return "random" }
+
+func (Random) schedule(ready []*conn, _ *position) schedule {
+	weights := make([]uint32, len(ready))
+	for i, c := range ready {
+		weights[i] = c.child.weight
+	}
+	l := make(lottery, len(ready))
+	for i, a := range aliases(weights) {
+		l[i] = ticket{own: ready[i], other: ready[a.other], share: a.share}
+	}
+	return l
+}
+
+// lottery draws one of its tickets, each with the same probability, and then one
+// of the two connections on it.
+type lottery []ticket
+
+type ticket struct {
+	own, other *conn
+	share      uint64 // of own, of 2⁶⁴
+}
+
+func (l lottery) next() *conn {
+	i, fraction := bits.Mul64(rand.Uint64(), uint64(len(l)))
+	t := &l[i]
+	if fraction < t.share {
+		return t.own
+	}
+	return t.other
+}
+
+// alias is what Vose's alias method makes of a weight: with equal probability for
+// each, i is drawn with a probability of share/2⁶⁴ and other with the rest.
+type alias struct {
+	share uint64
+	other int
+}
+
+// aliases computes the method's table in whole numbers, so that it is exact to
+// 2⁻⁶⁴. Products fit: a weight has 32 bits, a count of instances less.
+func aliases(weights []uint32) []alias {
+	n, total := uint64(len(weights)), uint64(0)
+	for _, w := range weights {
+		total += uint64(w)
+	}
+	table := make([]alias, n)
+	left := make([]uint64, n) // in units of which a ticket holds total
+	var under, over []int
+	for i, w := range weights {
+		table[i].other = i
+		left[i] = uint64(w) * n
+		if left[i] < total {
+			under = append(under, i)
+		} else {
+			over = append(over, i)
+		}
+	}
+	for len(under) > 0 && len(over) > 0 {
+		i, giver := under[len(under)-1], over[len(over)-1]
+		under = under[:len(under)-1]
+		table[i].other = giver
+		table[i].share, _ = bits.Div64(left[i], 0, total)
+		left[giver] -= total - left[i]
+		if left[giver] < total {
+			over = over[:len(over)-1]
+			under = append(under, giver)
+		}
+	}
+	return table
+}

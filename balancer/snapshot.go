@@ -1,0 +1,134 @@
+package balancer
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+
+	gbalancer "google.golang.org/grpc/balancer"
+
+	"github.com/rollcall-go/rollcall/drain"
+	"github.com/rollcall-go/rollcall/pick"
+)
+
+// The ranks of a connection: the lower, the rather it is picked.
+const (
+	rankWanted  uint32 = iota
+	rankReserve        // its instance drains or closes: only if nobody is wanted
+	rankLost           // not ready: never
+)
+
+// conn is a ready connection to an instance, with everything that a pick of it
+// needs. After it was lost it is used again if the same SubConn becomes ready.
+type conn struct {
+	rank   atomic.Uint32
+	result gbalancer.PickResult // for calls without a record
+	target pick.Target
+	child  *child
+	// edition is the last snapshot that had it in its schedule; the engine's.
+	edition uint64
+}
+
+func newConn(c *child, sc gbalancer.SubConn) *conn {
+	conn := &conn{child: c, target: pick.Target{ID: c.id, Life: c.life, Addr: c.connected}}
+	conn.result = gbalancer.PickResult{SubConn: sc, Done: func(info gbalancer.DoneInfo) { conn.done(info) }}
+	return conn
+}
+
+// use returns what Pick returns for this connection.
+func (c *conn) use(rec *pick.Record) gbalancer.PickResult {
+	if rec == nil {
+		return c.result
+	}
+	result, attempt := c.result, rec.Begin(c.target)
+	result.Done = func(info gbalancer.DoneInfo) {
+		if class, used := classify(info, c.done(info)); used {
+			rec.End(attempt, class, info.Err)
+		} else {
+			rec.Unused(attempt)
+		}
+	}
+	return result
+}
+
+// done is called at the end of every call that the connection was picked for.
+func (c *conn) done(info gbalancer.DoneInfo) drain.Marks {
+	if len(info.Trailer) == 0 {
+		return drain.Marks{}
+	}
+	marks := drain.Read(info.Trailer, c.target.ID, c.target.Life)
+	if marks.Closing {
+		c.child.engine.closing(c.child)
+	}
+	return marks
+}
+
+// classify says what is certain about an attempt that ended like this, with these
+// marks proven; used is false when gRPC found the connection lost and did not use
+// the pick, which says nothing about the instance.
+func classify(info gbalancer.DoneInfo, marks drain.Marks) (class pick.Class, used bool) {
+	switch {
+	case info.Err == nil && !info.BytesSent && !info.BytesReceived:
+		return pick.NotSent, false
+	case !info.BytesSent: // which is proof, while true is not proof of the contrary
+		return pick.NotSent, true
+	case info.Err == nil:
+		return pick.Answered, true
+	case marks.NotExecuted:
+		return pick.Refused, true
+	case info.BytesReceived:
+		return pick.Answered, true
+	default:
+		return pick.Unanswered, true
+	}
+}
+
+// snapshot is what picks are made from while the set of ready connections stays
+// the same. It is immutable; what is lost since it was made shows in the rank of
+// the connection.
+type snapshot struct {
+	schedule schedule
+	ready    []*conn // all that were ready, those in the schedule and the reserve
+	worst    uint32  // the worst rank of those in the schedule
+}
+
+// maxTurns is how often the schedule is asked for somebody else before all ready
+// connections are searched. Each turn counts, so that what cannot be used is left
+// out of the picker's order and the others' shares stay in proportion.
+const maxTurns = 8
+
+// choose returns the connection for a call with this record, or nil if none is
+// ready any more. It is where hints are honoured, for all pickers.
+func (s *snapshot) choose(rec *pick.Record) *conn {
+	for range min(maxTurns, len(s.ready)) {
+		if c := s.schedule.next(); c.rank.Load() <= s.worst && !rec.Avoids(c.target.ID) {
+			return c
+		}
+	}
+	return s.search(rec)
+}
+
+// search returns the least bad of all ready connections, from a random one on so
+// that they share what nobody wants. To avoid an instance weighs more than that
+// it drains: it may have failed this call already, while a draining one serves.
+func (s *snapshot) search(rec *pick.Record) (best *conn) {
+	const avoided = rankLost
+	least := uint32(avoided + rankLost)
+	first := rand.IntN(len(s.ready))
+	for i := range s.ready {
+		c := s.ready[(first+i)%len(s.ready)]
+		cost := c.rank.Load()
+		if cost == rankLost {
+			continue
+		}
+		if rec.Avoids(c.target.ID) {
+			cost += avoided
+		}
+		if cost == rankWanted {
+			return c
+		}
+		if cost < least {
+			best, least = c, cost
+		}
+	}
+	return best
+}
