@@ -35,7 +35,8 @@ func (s state) same(o state) bool {
 
 // Publish makes the Snapshot, or the error if that is not nil, the latest
 // state, and reports whether it differs from the one before. What does not
-// differ wakes nobody.
+// differ wakes nobody. A Snapshot with an error is the set that stands: whoever
+// starts to watch now gets it first, and then the error.
 func (t *Topic) Publish(snap registry.Snapshot, err error) bool {
 	next := state{snap: snap, err: err}
 	t.mu.Lock()
@@ -79,7 +80,8 @@ type watcher struct {
 	topic            *Topic
 	refresh, release func()
 
-	seen state // the last state returned; only Next touches it
+	seen  state // the last state returned; only Next touches it and stood
+	stood bool  // the set that stands was returned, its error not yet
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -96,10 +98,17 @@ func (w *watcher) Next(ctx context.Context) (registry.Snapshot, error) {
 		if err := ctx.Err(); err != nil {
 			return registry.Snapshot{}, err
 		}
+		if w.seen.seq == 0 && !w.stood && current.err != nil && len(current.snap.Instances) > 0 {
+			w.stood = true // the error is next
+			return current.snap, nil
+		}
 		// A state that came and went between two calls is not news.
 		if current.seq > w.seen.seq && (w.seen.seq == 0 || !current.same(w.seen)) {
 			w.seen = current
-			return current.snap, current.err
+			if current.err != nil {
+				return registry.Snapshot{}, current.err
+			}
+			return current.snap, nil
 		}
 		select {
 		case <-changed:

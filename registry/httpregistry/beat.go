@@ -1,0 +1,289 @@
+package httpregistry
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/rollcall-go/rollcall/internal/backoff"
+	"github.com/rollcall-go/rollcall/registry"
+	"github.com/rollcall-go/rollcall/registry/internal/wire"
+)
+
+const (
+	// settleAfter is when a change has reached all nodes that it will reach: then
+	// it is looked for, or written once more.
+	settleAfter = time.Second
+	// rewriteEvery is how often, give or take 20 %, the same content is registered
+	// again: nodes that missed it learn of it in no other way.
+	rewriteEvery = 5 * time.Minute
+	// checkFreely is the size of a service up to which everybody looks for itself
+	// in the set at every rewrite; in larger ones by turns, since with N of them
+	// that is N² entries to send.
+	checkFreely = 1000
+)
+
+// task is what the goroutine that keeps a registration does at its time.
+type task int
+
+const (
+	taskBeat  task = iota // renew
+	taskCheck             // look whether the entry is there and ours
+	taskWrite             // register again
+	tasks
+)
+
+// plan says when each task is due next; zero: not planned.
+type plan [tasks]time.Time
+
+func newPlan(heartbeat time.Duration) plan {
+	now := time.Now()
+	return plan{
+		taskBeat:  now.Add(beatDelay(heartbeat)),
+		taskCheck: now.Add(settleAfter + rand.N(settleAfter)),
+		taskWrite: now.Add(backoff.Jitter(rewriteEvery, 0.2)),
+	}
+}
+
+// beatDelay is up to 10 % less than the heartbeat, so that all are back one
+// heartbeat after the registry has forgotten them.
+func beatDelay(heartbeat time.Duration) time.Duration {
+	return heartbeat - rand.N(heartbeat/10+1)
+}
+
+// next is the task that is due first.
+func (p plan) next() (task, time.Time) {
+	first := taskBeat // which is always planned
+	for t, at := range p {
+		if !at.IsZero() && at.Before(p[first]) {
+			first = task(t)
+		}
+	}
+	return first, p[first]
+}
+
+// schedule plans t for d from now.
+func (r *registration) schedule(t task, d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.plan[t] = time.Now().Add(d)
+}
+
+// await waits for the next task; false when ctx has ended.
+func (r *registration) await(ctx context.Context) (task, bool) {
+	for {
+		r.mu.Lock()
+		next, at := r.plan.next()
+		r.mu.Unlock()
+		timer := time.NewTimer(time.Until(at))
+		select {
+		case <-timer.C:
+			return next, ctx.Err() == nil
+		case <-r.replan:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return 0, false
+		}
+	}
+}
+
+// beater is the state of the goroutine that keeps a registration.
+type beater struct {
+	*registration
+	fails    int    // tasks in a row that failed
+	failure  string // the last one that was reported
+	losses   int    // beats in a row to which the entry was not there
+	collided string // the other process that was reported
+}
+
+// keep renews the registration until ctx ends, and never gives up before.
+func (r *registration) keep(ctx context.Context) {
+	b := &beater{registration: r}
+	// Soon at first; later, when many may be waiting, spread.
+	again := backoff.Policy{Base: time.Second, Max: max(r.client.heartbeat/2, time.Millisecond)}
+	again.Base = min(again.Base, again.Max)
+	for {
+		next, ok := r.await(ctx)
+		if !ok {
+			return
+		}
+		if b.fails > 0 {
+			// Whoever has waited for a node has not waited alone.
+			if waited, _ := r.client.nodes.wait(ctx); waited {
+				backoff.Wait(ctx, rand.N(r.client.heartbeat/10+1))
+			}
+		}
+		err := b.do(ctx, next)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			r.schedule(next, again.Delay(b.fails))
+			b.fails++
+			b.failed(err)
+		default:
+			b.fails = 0
+			b.worked()
+		}
+	}
+}
+
+func (b *beater) do(ctx context.Context, t task) error {
+	switch t {
+	case taskCheck:
+		return b.check(ctx)
+	case taskWrite:
+		return b.rewrite(ctx)
+	default:
+		return b.beat(ctx)
+	}
+}
+
+// failed reports what is new about a task that failed.
+func (b *beater) failed(err error) {
+	if b.failure != err.Error() {
+		b.failure = err.Error()
+		b.send(registry.RenewFailed, nil, err)
+	}
+}
+
+func (b *beater) worked() {
+	if b.failure != "" {
+		b.failure = ""
+		b.send(registry.Renewed, nil, nil)
+	}
+}
+
+func (b *beater) send(kind registry.EventKind, n *node, err error) {
+	event := registry.Event{Kind: kind, Err: err}
+	if n != nil {
+		event.Node = n.host
+	}
+	log := b.client.log.Info
+	if err != nil {
+		log = b.client.log.Warn
+	}
+	log("registration "+kind.String(), "service", b.id.AppID, "id", b.id.Hostname, "node", event.Node, "error", err)
+	b.events.Send(event)
+}
+
+// beat renews. Where the entry is not there it is registered again, and looked
+// for soon after, with growing patience if that goes on.
+func (b *beater) beat(ctx context.Context) error {
+	var at *node
+	var code int
+	err := b.operate(ctx, func(ctx context.Context) error {
+		return b.client.nodes.each(ctx, map[*node]bool{}, nil, func(ctx context.Context, n *node) error {
+			got, err := b.client.post(ctx, n, wire.PathRenew, b.id)
+			at, code = n, got.Code
+			return err
+		})
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("renew: %w", err)
+	case code == wire.CodeNotFound:
+		if err := b.restore(ctx, at, "it does not know the instance"); err != nil {
+			return err
+		}
+		b.schedule(taskBeat, backoff.Policy{Base: 2 * settleAfter, Max: b.client.heartbeat}.Delay(b.losses))
+		b.losses++
+	default:
+		b.losses = 0
+		b.schedule(taskBeat, beatDelay(b.client.heartbeat))
+	}
+	return nil
+}
+
+// restore registers the instance again at the node that has lost it.
+func (b *beater) restore(ctx context.Context, n *node, why string) error {
+	if b.losses == 0 {
+		b.send(registry.Lost, n, fmt.Errorf("%s: %s", n.host, why))
+	}
+	err := b.operate(ctx, func(ctx context.Context) error { return b.client.nodes.on(ctx, n, b.post) })
+	if err != nil {
+		return fmt.Errorf("register again: %w", err)
+	}
+	if b.losses == 0 {
+		b.send(registry.Registered, n, nil)
+	}
+	return nil
+}
+
+// rewrite registers what is wanted: for the first time, if an Update could not, or
+// else once more.
+func (b *beater) rewrite(ctx context.Context) error {
+	b.mu.Lock()
+	news := !b.stored.Equal(b.wanted)
+	b.mu.Unlock()
+	if err := b.write(ctx); err != nil {
+		return fmt.Errorf("register again: %w", err)
+	}
+	if news {
+		b.send(registry.Registered, nil, nil)
+		b.schedule(taskWrite, settleAfter)
+		return nil
+	}
+	b.schedule(taskWrite, backoff.Jitter(rewriteEvery, 0.2))
+	return nil
+}
+
+// check looks whether the registry shows the instance as it was stored. What a
+// node has acknowledged may be missing all the same, or be somebody else's.
+func (b *beater) check(ctx context.Context) error {
+	var a answer
+	var at *node
+	var acked ack
+	err := b.operate(ctx, func(ctx context.Context) error {
+		acked = b.acked
+		return b.client.nodes.each(ctx, map[*node]bool{}, acked.node, func(ctx context.Context, n *node) (err error) {
+			a, err = b.client.fetch(ctx, n, b.id.AppID)
+			at = n
+			return err
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	b.planCheck(len(a.entries))
+	i := slices.IndexFunc(a.entries, func(e wire.Instance) bool {
+		return e.Hostname == b.id.Hostname && e.AppID == b.id.AppID && e.Env == b.id.Env
+	})
+	if i < 0 {
+		return b.restore(ctx, at, "it has acknowledged the instance and does not know it")
+	}
+	return b.compare(ctx, at, acked, a.entries[i])
+}
+
+// planCheck plans the next check, the later the larger the set.
+func (b *beater) planCheck(size int) {
+	wait := backoff.Jitter(rewriteEvery, 0.2)
+	for rand.N(max(size, 1)) >= checkFreely {
+		wait += rewriteEvery
+	}
+	b.schedule(taskCheck, wait)
+}
+
+// compare acts on what the registry shows under this identity.
+func (b *beater) compare(ctx context.Context, at *node, acked ack, entry wire.Instance) error {
+	shown, _, err := decode(entry)
+	stored := b.Instance()
+	if err == nil && shown.Equal(stored) {
+		b.collided = ""
+		return nil
+	}
+	ours := err == nil && shown.Life == stored.Life && (shown.Life != "" || slices.Equal(shown.Addrs, stored.Addrs))
+	later := at != acked.node || acked.date.IsZero() || !time.Unix(0, entry.RegTimestamp).Before(acked.date)
+	if ours || !later {
+		return b.write(ctx) // an older content or predecessor has won a race between nodes
+	}
+	other := fmt.Sprintf("life %q at %v", shown.Life, entry.Addrs)
+	if b.collided != other {
+		b.collided = other
+		b.send(registry.Collision, at, fmt.Errorf("another process has registered as %q: %s", b.id.Hostname, other))
+	}
+	return nil
+}

@@ -1,0 +1,322 @@
+package httpregistry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rollcall-go/rollcall/internal/backoff"
+	"github.com/rollcall-go/rollcall/registry"
+	"github.com/rollcall-go/rollcall/registry/internal/claim"
+	"github.com/rollcall-go/rollcall/registry/internal/events"
+	"github.com/rollcall-go/rollcall/registry/internal/wire"
+)
+
+// spacing is the least time between two operations on one instance: nodes pass
+// them on without an order, and what is closer together may arrive reversed.
+const spacing = 100 * time.Millisecond
+
+// retry is how Register, Update and Deregister repeat what failed.
+var retry = backoff.Policy{Base: 200 * time.Millisecond, Max: 2 * time.Second}
+
+// registration keeps one instance in the registry.
+type registration struct {
+	client *Client
+	claim  *claim.Claim
+	id     wire.Identity
+	events *events.Feed
+
+	life    context.Context // ends when Deregister begins
+	end     context.CancelFunc
+	beating sync.WaitGroup // the goroutine that keeps it
+
+	leaving once
+	result  error // of leaving
+
+	turn  chan struct{} // holds a token during an operation on the instance; guards the next three
+	last  time.Time     // when the last operation ended
+	acked ack           // the last register that was acknowledged
+	lost  []*node       // where a register was sent that nobody acknowledged
+
+	mu     sync.Mutex // guards all below; nothing is called under it but claim
+	wanted registry.Instance
+	stored registry.Instance // wanted, as far as the registry has taken it
+	plan   plan
+	replan chan struct{} // has room for one: plan was changed from outside
+}
+
+// ack is a node's word that it has taken an instance.
+type ack struct {
+	node *node
+	date time.Time // its clock; zero if it did not say
+}
+
+// Register implements registry.Registry.
+func (c *Client) Register(ctx context.Context, inst registry.Instance) (registry.Registration, error) {
+	if err := inst.Validate(); err != nil {
+		return nil, err
+	}
+	r, err := c.register(ctx, inst.Clone())
+	if err != nil {
+		return nil, fmt.Errorf("httpregistry: register %q as %q (env %q): %w", inst.ID, inst.Service, c.env, err)
+	}
+	return r, nil
+}
+
+func (c *Client) register(ctx context.Context, inst registry.Instance) (*registration, error) {
+	if err := encodable(c.env, inst); err != nil {
+		return nil, fmt.Errorf("%w: %w", registry.ErrInvalid, err)
+	}
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	claimed, err := c.claims.Add(inst)
+	if err != nil {
+		return nil, err
+	}
+	r := newRegistration(c, claimed, inst)
+	if err := c.insist(ctx, r.write); err != nil {
+		r.withdraw()
+		claimed.Release()
+		return nil, err
+	}
+	r.plan = newPlan(c.heartbeat)
+	r.beating.Go(func() { r.keep(r.life) })
+	c.mu.Lock()
+	c.registrations[r] = struct{}{}
+	closed := c.closed
+	c.mu.Unlock()
+	if closed { // Close may have missed it
+		r.Deregister(context.Background())
+		return nil, errClosed
+	}
+	return r, nil
+}
+
+func newRegistration(c *Client, claimed *claim.Claim, inst registry.Instance) *registration {
+	r := &registration{
+		client: c, claim: claimed, events: events.New(),
+		id:   wire.Identity{Env: c.env, AppID: inst.Service, Hostname: inst.ID},
+		turn: make(chan struct{}, 1), leaving: newOnce(),
+		wanted: inst,
+		replan: make(chan struct{}, 1),
+	}
+	r.life, r.end = context.WithCancel(context.Background())
+	return r
+}
+
+// insist calls attempt until it works, with backoff and not before a node can be
+// tried. It ends with ctx, or when nodes answer and refuse.
+func (c *Client) insist(ctx context.Context, attempt func(context.Context) error) error {
+	for n := 0; ; n++ {
+		err := attempt(ctx)
+		if err == nil {
+			return nil
+		}
+		if f, ok := errors.AsType[*failure](err); ok && f.refused {
+			return fmt.Errorf("%w: %w", registry.ErrInvalid, err)
+		}
+		if ctx.Err() == nil {
+			backoff.Wait(ctx, retry.Delay(n))
+			c.nodes.wait(ctx)
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			if errors.Is(err, cause) {
+				return err
+			}
+			return fmt.Errorf("%w: %w", cause, err)
+		}
+	}
+}
+
+// operate does op in turn with all other operations on the instance, spaced.
+func (r *registration) operate(ctx context.Context, op func(context.Context) error) error {
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if backoff.Wait(ctx, time.Until(r.last.Add(spacing))) != nil {
+		return context.Cause(ctx)
+	}
+	defer func() { r.last = time.Now() }()
+	return op(ctx)
+}
+
+// write registers what is wanted, at whichever node takes it.
+func (r *registration) write(ctx context.Context) error {
+	return r.operate(ctx, func(ctx context.Context) error {
+		return r.client.nodes.each(ctx, map[*node]bool{}, nil, r.post)
+	})
+}
+
+// post registers what is wanted at n; the caller has the turn. It is not broken
+// off with ctx: a register that the node still gets could follow upon the cancel.
+func (r *registration) post(ctx context.Context, n *node) error {
+	r.mu.Lock()
+	inst := r.wanted
+	r.mu.Unlock()
+	ctx, cancel := r.sheltered(ctx)
+	defer cancel()
+	got, err := r.client.post(ctx, n, wire.PathRegister, encode(r.client.env, inst))
+	if err != nil {
+		if !undone(err) {
+			r.lost = append(r.lost, n)
+		}
+		return err
+	}
+	if got.Code != wire.CodeOK {
+		return &refusal{fmt.Sprintf("refused with code %d", got.Code)}
+	}
+	r.lost, r.acked = nil, ack{n, got.date}
+	r.mu.Lock()
+	news := !r.stored.Equal(inst)
+	r.stored = inst
+	r.mu.Unlock()
+	if news {
+		r.client.written(inst.Service)
+	}
+	return nil
+}
+
+// sheltered keeps the deadline of ctx and drops its cancellation.
+func (r *registration) sheltered(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(r.client.timeout)
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
+}
+
+// withdraw cancels a first registration that failed wherever a register may have
+// arrived, within the timeout of one request.
+func (r *registration) withdraw() {
+	ctx, cancel := context.WithTimeout(context.Background(), r.client.timeout)
+	defer cancel()
+	r.operate(ctx, func(ctx context.Context) error {
+		for _, n := range r.lost {
+			r.client.nodes.on(ctx, n, func(ctx context.Context, n *node) error {
+				_, err := r.client.post(ctx, n, wire.PathCancel, r.id)
+				return err
+			})
+		}
+		return nil
+	})
+}
+
+// Instance implements registry.Registration.
+func (r *registration) Instance() registry.Instance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stored.Clone()
+}
+
+// Events implements registry.Registration.
+func (r *registration) Events() <-chan registry.Event { return r.events.C() }
+
+// Update implements registry.Registration.
+func (r *registration) Update(ctx context.Context, inst registry.Instance) error {
+	if err := r.update(ctx, inst.Clone()); err != nil {
+		return fmt.Errorf("httpregistry: update %q of %q (env %q): %w", r.id.Hostname, r.id.AppID, r.id.Env, err)
+	}
+	return nil
+}
+
+func (r *registration) update(ctx context.Context, inst registry.Instance) error {
+	ctx, end, err := r.client.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(r.life, func() { cancel(registry.ErrClosed) })()
+	if err := r.want(inst); err != nil {
+		return err
+	}
+	err = r.client.insist(ctx, r.write)
+	if err == nil {
+		r.events.Send(registry.Event{Kind: registry.Registered})
+	}
+	// Written, it is written once more, lest nodes got it in the wrong order;
+	// not written, the beat takes over.
+	r.schedule(taskWrite, settleAfter)
+	select {
+	case r.replan <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+// want makes inst the wanted content.
+func (r *registration) want(inst registry.Instance) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.life.Err() != nil {
+		return registry.ErrClosed
+	}
+	if err := r.wanted.ValidateUpdate(inst); err != nil {
+		return err
+	}
+	if err := encodable(r.id.Env, inst); err != nil {
+		return fmt.Errorf("%w: %w", registry.ErrInvalid, err)
+	}
+	if err := r.claim.Move(inst.Addrs); err != nil {
+		return err
+	}
+	r.wanted = inst
+	return nil
+}
+
+// Deregister implements registry.Registration. It tries for at most one lease:
+// after that the registry drops the instance anyway.
+func (r *registration) Deregister(ctx context.Context) error {
+	r.leaving.do(func() { r.result = r.leave(ctx) })
+	return r.result
+}
+
+func (r *registration) leave(ctx context.Context) error {
+	r.end()
+	r.beating.Wait()
+	ctx, cancel := context.WithTimeout(ctx, r.client.lease)
+	defer cancel()
+	defer context.AfterFunc(r.client.life, cancel)()
+	err := r.client.insist(ctx, r.cancel)
+	if err != nil {
+		err = fmt.Errorf("httpregistry: deregister %q of %q (env %q): %w", r.id.Hostname, r.id.AppID, r.id.Env, err)
+	}
+	r.claim.Release()
+	r.client.written(r.id.AppID)
+	r.client.mu.Lock()
+	delete(r.client.registrations, r)
+	r.client.mu.Unlock()
+	r.events.Send(registry.Event{Kind: registry.Deregistered, Err: err})
+	r.events.Close()
+	return err
+}
+
+// cancel takes the instance out. A node that does not know it is as good, but
+// does not tell the others: then a second one is told, if one answers.
+func (r *registration) cancel(ctx context.Context) error {
+	return r.operate(ctx, func(ctx context.Context) error {
+		tried := map[*node]bool{}
+		var code int
+		one := func() error {
+			return r.client.nodes.each(ctx, tried, r.acked.node, func(ctx context.Context, n *node) error {
+				got, err := r.client.post(ctx, n, wire.PathCancel, r.id)
+				code = got.Code
+				return err
+			})
+		}
+		err := one()
+		if err == nil && code == wire.CodeNotFound {
+			one()
+		}
+		return err
+	})
+}
