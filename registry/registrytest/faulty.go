@@ -164,8 +164,8 @@ func (f *Faulty) register(ctx context.Context, claimed *claim.Claim, inst regist
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed { // so is inner, or soon
-		return nil, f.failed("register", registry.ErrClosed)
+	if f.closed { // inner is closed soon, and takes the instance out
+		return nil, fmt.Errorf("registrytest: faulty: register: %w", registry.ErrClosed)
 	}
 	g := newFaultyRegistration(f, claimed, inner)
 	f.registrations[g] = struct{}{}

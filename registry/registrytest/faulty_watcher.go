@@ -55,7 +55,13 @@ func (w *faultyWatcher) wait(ctx, current context.Context, fault Fault, late tim
 	ctx, cancelLife := either(ctx, w.life)
 	defer cancelLife()
 	switch {
-	case fault.Down || fault.Frozen && w.known && late <= 0:
+	case fault.Down:
+		<-ctx.Done()
+		if w.known { // the first answer after it is that of then
+			w.snap, w.err = w.faulty.inner.Fetch(w.life, w.service)
+		}
+		return
+	case fault.Frozen && w.known && late <= 0:
 		<-ctx.Done()
 		return
 	case w.known && late > 0:

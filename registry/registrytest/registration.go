@@ -10,12 +10,18 @@ import (
 // events returns all events of a registration that is over.
 func (w *world) events(reg registry.Registration) (all []registry.Event) {
 	w.Helper()
-	w.returns("the end of Events", func() {
-		for e := range reg.Events() {
+	ctx, events := w.within(), reg.Events()
+	for {
+		select {
+		case e, open := <-events:
+			if !open {
+				return all
+			}
 			all = append(all, e)
+		case <-ctx.Done():
+			w.Fatalf("Events has not ended; so far there were %v", all)
 		}
-	})
-	return all
+	}
 }
 
 // event waits for an event of one of these kinds.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,14 +96,18 @@ type world struct {
 	timing  Timing
 	service string // a name that is this check's own
 	clients []registry.Registry
+
+	mu      sync.Mutex // guards cancels
 	cancels []context.CancelFunc
 }
 
 func (w *world) close() {
 	w.Helper()
+	w.mu.Lock()
 	for _, cancel := range w.cancels {
 		cancel()
 	}
+	w.mu.Unlock()
 	for _, client := range w.clients {
 		w.returns("Close of a client", func() { client.Close() })
 	}
@@ -142,6 +147,8 @@ func (w *world) quiet() context.Context { return w.timeout(w.timing.Quiet) }
 
 func (w *world) timeout(d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.cancels = append(w.cancels, cancel)
 	return ctx
 }
@@ -266,7 +273,8 @@ func describe(snap registry.Snapshot, err error) string {
 	}
 	text := "the set"
 	for _, i := range snap.Instances {
-		text += fmt.Sprintf(" {%s %s at %v weight %d zone %q version %q %v %v}", i.ID, i.Life, i.Addrs, i.EffectiveWeight(), i.Zone, i.Version, i.Status, i.Metadata)
+		i = i.Clone()
+		text += fmt.Sprintf(" {%s %s at %v weight %d zone %q version %q %v %v}", i.ID, i.Life, i.Addrs, i.Weight, i.Zone, i.Version, i.Status, i.Metadata)
 	}
 	if !snap.Confirmed {
 		text += fmt.Sprintf(", unconfirmed (%s)", snap.Reason)
