@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Status says whether an instance wants traffic.
@@ -111,10 +114,25 @@ func ValidateAddr(addr string) error {
 	if err != nil {
 		return fmt.Errorf("address %q is not host:port: %v", addr, err)
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || !validHost(host, strings.HasPrefix(addr, "[")) {
 		return fmt.Errorf("address %q is not host:port with a host and a port from 1 to 65535", addr)
 	}
 	return nil
+}
+
+// validHost says whether host is an IPv6 address if it was in brackets, and
+// otherwise not something else than a host: a URL, a path, two words.
+func validHost(host string, brackets bool) bool {
+	if brackets {
+		ip, err := netip.ParseAddr(host)
+		return err == nil && ip.Is6()
+	}
+	return host != "" && !strings.ContainsFunc(host, notInHost)
+}
+
+func notInHost(r rune) bool {
+	return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/?#@\"<>%[]^|`+"`{}", r)
 }
 
 func invalid(format string, args ...any) error {
