@@ -1,0 +1,108 @@
+// Package failmode makes a call try again when an attempt fails, where that can
+// be right: on another instance (Failover), on the same one (Failretry), or not
+// at all (Failfast).
+//
+//	conn, err := grpc.NewClient("discovery:///greeter",
+//		grpc.WithResolvers(resolver.NewBuilder(reg)),
+//		grpc.WithDefaultServiceConfig(balancer.ServiceConfig(balancer.RoundRobin{})),
+//		grpc.WithChainUnaryInterceptor(failmode.UnaryClientInterceptor(failmode.Failover)),
+//		grpc.WithChainStreamInterceptor(failmode.StreamClientInterceptor(failmode.Failover)))
+//
+// It can be switched on for a whole ClientConn, payments included. An attempt is
+// judged by what the balancer saw of it (pick.Class), not by the status code
+// alone: a method that has not promised to bear it is tried again only when the
+// call has certainly not executed. RULES.md in this directory has the rules as a
+// table.
+//
+// # Which methods may run again
+//
+// Those whose proto says `option idempotency_level = NO_SIDE_EFFECTS` or
+// `IDEMPOTENT` (see WithDescriptors), those that WithIdempotent names, and calls
+// made with Idempotent(true). Every other method is unsafe.
+//
+// # What it needs
+//
+// The rollcall policy. With another one nothing is known about an attempt: its
+// class is "untracked", and unsafe methods are not tried again at all.
+//
+// Attempts multiply where something else retries too: gRPC's own retryPolicy or
+// another library's interceptor with 3 attempts, under this with 3, make up to 9.
+// All of them still go to instances that the call has not tried. An interceptor
+// that retries above this one needs interceptors/track above itself for that.
+//
+// Use one interceptor value per ClientConn: its calls share a retry budget, see
+// WithBudget. For other settings per method use WithMode and the other
+// CallOptions, or go-grpc-middleware's selector.
+//
+// # Streams
+//
+// Opening a stream fails over like a unary call. A stream with one request
+// message is tried again until its first message has arrived, or Header or
+// Context was used; the request message must not be changed before that. Client
+// and bidirectional streams are tried again only while they are being opened.
+//
+// What grpc.Header, grpc.Trailer and grpc.Peer deliver is the last attempt's.
+// grpc.OnFinish is called for each attempt.
+package failmode
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
+)
+
+// Mode is what a call does when an attempt fails.
+type Mode uint8
+
+const (
+	// Failfast makes one attempt. It adds the class of a failed attempt to the
+	// error, and gRPC's transparent retries avoid the instance they come from.
+	Failfast Mode = iota
+	// Failretry stays on the instance that was picked first, and gives up when
+	// that instance is gone.
+	Failretry
+	// Failover goes to an instance that the call has not tried, as long as there
+	// is one.
+	Failover
+)
+
+var modeNames = [...]string{Failfast: "failfast", Failretry: "failretry", Failover: "failover"}
+
+// String returns the name that ParseMode takes.
+func (m Mode) String() string {
+	if int(m) < len(modeNames) {
+		return modeNames[m]
+	}
+	return fmt.Sprintf("mode(%d)", uint8(m))
+}
+
+// ParseMode returns the mode of this name. Its error lists the known ones.
+func ParseMode(name string) (Mode, error) {
+	for mode, known := range modeNames {
+		if name == known {
+			return Mode(mode), nil
+		}
+	}
+	return Failfast, fmt.Errorf("failmode: unknown mode %q: known are %s", name, strings.Join(modeNames[:], ", "))
+}
+
+// UnaryClientInterceptor makes the attempts of unary calls in this mode. An
+// unknown mode is Failfast.
+func UnaryClientInterceptor(mode Mode, opts ...Option) grpc.UnaryClientInterceptor {
+	settings := newConfig(mode, opts)
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		call := attempt.Start(ctx, method, settings.forCall(opts), opts, false)
+		err := call.Do(func(ctx context.Context, opts []grpc.CallOption) error {
+			return invoker(ctx, method, req, reply, cc, opts...)
+		})
+		if err != nil {
+			return failure(&call, err)
+		}
+		call.Succeed()
+		return nil
+	}
+}

@@ -1,0 +1,89 @@
+package failmode_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/pick"
+)
+
+// outcome is how an attempt is to end.
+type outcome struct {
+	class pick.Class
+	code  codes.Code
+	hang  bool          // until the attempt's context ends; then code is that of the context
+	takes time.Duration // before it ends
+}
+
+// fake stands for everything below the interceptor: a balancer with instances
+// 1, 2, 3, … that tells the record what the script says.
+type fake struct {
+	script  []outcome // of the attempts; the last one is repeated
+	made    []string  // the instances of the attempts that were made
+	waiting int       // attempts that were made with WaitForReady
+
+	executed int   // attempts that may have executed
+	last     error // of the last attempt
+}
+
+func (f *fake) invoke(ctx context.Context, method string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
+	o := f.script[min(len(f.made), len(f.script)-1)]
+	for _, opt := range opts {
+		if ready, ok := opt.(grpc.FailFastCallOption); ok && !ready.FailFast {
+			f.waiting++
+		}
+	}
+	record := pick.FromContext(ctx).For(method)
+	id := f.choose(record)
+	f.made = append(f.made, id)
+	if !o.class.NotExecuted() {
+		f.executed++
+	}
+	switch o.class {
+	case pick.NeverPicked:
+		record.NotPicked()
+		f.last = o.end(ctx)
+	case pick.Untracked:
+		f.last = o.end(ctx)
+	default:
+		n := record.Begin(pick.Target{ID: id})
+		f.last = o.end(ctx)
+		record.End(n, o.class, f.last)
+	}
+	return f.last
+}
+
+// choose is a balancer's choice: the pinned one, or one that was not tried.
+func (f *fake) choose(record *pick.Record) string {
+	if id, ok := record.Pinned(); ok {
+		return id
+	}
+	for i := 1; ; i++ {
+		if id := fmt.Sprint(i); !record.Avoids(id) {
+			return id
+		}
+	}
+}
+
+func (o outcome) end(ctx context.Context) error {
+	takes := time.After(o.takes)
+	if o.hang {
+		takes = nil
+	}
+	select {
+	case <-takes:
+		return status.Error(o.code, "as the script says")
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// call makes a call through the interceptor, with the fake below it.
+func call(ctx context.Context, f *fake, interceptor grpc.UnaryClientInterceptor, opts ...grpc.CallOption) error {
+	return interceptor(ctx, "/shop.Orders/Pay", nil, nil, nil, f.invoke, opts...)
+}

@@ -1,0 +1,215 @@
+package failmode
+
+import (
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
+	"github.com/rollcall-go/rollcall/internal/backoff"
+	"github.com/rollcall-go/rollcall/pick"
+)
+
+// The defaults, as constants so that they stand in one place.
+const (
+	defaultAttempts = 3 // the usual: the first one and two more
+
+	// The backoff is gRPC's own idea of a retry, started sooner since the next
+	// attempt goes elsewhere.
+	defaultBackoff    = 50 * time.Millisecond
+	defaultMaxBackoff = time.Second
+
+	// The budget is generous: it lets every call move once, and stops a storm.
+	defaultBudgetRatio     = 1.0
+	defaultBudgetPerSecond = 10.0
+)
+
+// Option sets up an interceptor.
+type Option interface{ apply(*config) }
+
+// CallOption is an Option that also works on a single call, as a
+// grpc.CallOption, for which it then replaces the interceptor's setting.
+type CallOption struct {
+	grpc.EmptyCallOption
+	set func(*config)
+}
+
+func (o CallOption) apply(c *config) { o.set(c) }
+
+type interceptorOption func(*config)
+
+func (o interceptorOption) apply(c *config) { o(c) }
+
+// WithMode sets another mode than the interceptor's: for one call, or to build
+// an interceptor from a list of options.
+func WithMode(mode Mode) CallOption {
+	return CallOption{set: func(c *config) { c.mode = mode }}
+}
+
+// WithMaxAttempts sets how many attempts a call may make in all; the default is
+// 3, and less than 1 means 1. Failfast makes one in any case.
+func WithMaxAttempts(n int) CallOption {
+	return CallOption{set: func(c *config) { c.attempts = n }}
+}
+
+// WithBackoff sets the waits between attempts: base before the second, then
+// twice as long each time, never longer than longest, and of that a random 50 to
+// 100 %. The defaults are 50 ms and 1 s; 0 and 0 make no waits.
+//
+// Failover makes its second attempt at once, since it goes elsewhere. When no
+// instance was ready, the next attempt takes the first that becomes ready and
+// waits for it as long as the backoff would have taken. In Failretry, an
+// instance that is connecting is waited for as long as longest, or 1 s if
+// longest is 0.
+func WithBackoff(base, longest time.Duration) CallOption {
+	return CallOption{set: func(c *config) {
+		c.backoff = backoff.Policy{Base: max(base, 0), Max: max(longest, 0)}
+	}}
+}
+
+// WithPerAttemptTimeout gives every attempt a deadline of its own, at most the
+// caller's; 0, the default, none. A unary attempt that runs out of it may be
+// followed by another one, by the same rules as after Unavailable. For a stream
+// with one request it bounds the time until its first message, for other streams
+// the opening.
+func WithPerAttemptTimeout(d time.Duration) CallOption {
+	return CallOption{set: func(c *config) { c.timeout = d }}
+}
+
+// Idempotent says for a single call whether it may execute more than once,
+// whatever is known about its method.
+func Idempotent(may bool) CallOption {
+	return CallOption{set: func(c *config) { c.idempotent = func(string) bool { return may } }}
+}
+
+// WithObserver has f told of every attempt when it has ended, in the goroutine
+// of the call. A stream that the caller abandons is not told of.
+func WithObserver(f func(AttemptEvent)) CallOption {
+	return CallOption{set: func(c *config) {
+		c.observe = func(e attempt.Event) { f(AttemptEvent(e)) }
+	}}
+}
+
+// WithIdempotent says that these methods may execute more than once: full
+// names, like "/shop.Orders/Cancel", or the beginnings of such followed by a
+// star, like "/shop.Orders/*".
+func WithIdempotent(methods ...string) Option {
+	return interceptorOption(func(c *config) { c.methods.declare(methods) })
+}
+
+// WithDescriptors says where to look for a method's idempotency_level; the
+// default is protoregistry.GlobalFiles, which has all generated code of the
+// program.
+func WithDescriptors(d Descriptors) Option {
+	return interceptorOption(func(c *config) { c.methods.descriptors = d })
+}
+
+// WithBudget bounds the extra attempts of all calls through the interceptor to
+// ratio times the calls, counted over the last three seconds, plus perSecond. A
+// call that finds the budget empty returns its error at once and says so. The
+// defaults are 1.0 and 10; math.Inf(1) lifts the bound.
+func WithBudget(ratio, perSecond float64) Option {
+	return interceptorOption(func(c *config) { c.budget = attempt.NewBudget(ratio, perSecond) })
+}
+
+// AttemptEvent is one attempt that has ended.
+type AttemptEvent struct {
+	// Method is the full method, like "/shop.Orders/Get".
+	Method string
+	// Attempt counts the attempts of the call, from 1.
+	Attempt int
+	// Target is the instance that was picked; empty if none was.
+	Target pick.Target
+	// Class says what is certain about the execution of the attempt.
+	Class pick.Class
+	// Picks are all instances that were picked within the attempt: more than one
+	// where gRPC retried by itself. Target is the last one, Class is about all.
+	Picks []pick.Attempt
+	// Err is the attempt's error, compatible with the status package; nil for
+	// success.
+	Err error
+	// Duration is how long the attempt took, without the wait before it.
+	Duration time.Duration
+	// Again says that another attempt is to follow, after a wait that the caller
+	// may yet end. Reason says why or why not: one of the Reason constants.
+	Again  bool
+	Reason string
+}
+
+// Why an attempt is followed by another one.
+const (
+	ReasonNotExecuted = attempt.NotExecuted // certain
+	ReasonIdempotent  = attempt.Idempotent  // the method may execute again
+)
+
+// Why an attempt is not followed by another one.
+const (
+	ReasonSucceeded       = attempt.Succeeded
+	ReasonNotRetryable    = attempt.NotRetryable    // neither Unavailable nor its own timeout
+	ReasonMayHaveExecuted = attempt.MayHaveExecuted // and the method may not execute again
+	ReasonUsedUp          = attempt.UsedUp          // WithMaxAttempts
+	ReasonCallerEnded     = attempt.CallerEnded     // the caller's deadline or cancel
+	ReasonNoTime          = attempt.NoTime          // the backoff would outlive the deadline
+	ReasonBudgetEmpty     = attempt.BudgetEmpty     // WithBudget
+	ReasonPinGone         = attempt.PinGone         // Failretry's instance is gone
+	ReasonDropped         = attempt.Dropped         // the balancer ended the call
+	ReasonBegun           = attempt.Begun           // a stream that is past its beginning
+)
+
+// config is the settings of an interceptor or of one call.
+type config struct {
+	mode       Mode
+	attempts   int
+	backoff    backoff.Policy
+	timeout    time.Duration
+	observe    func(attempt.Event)
+	idempotent func(method string) bool
+	methods    *methods
+	budget     *attempt.Budget
+	policy     attempt.Policy // made of all the above
+}
+
+func newConfig(mode Mode, opts []Option) *config {
+	c := &config{
+		mode: mode, attempts: defaultAttempts,
+		backoff: backoff.Policy{Base: defaultBackoff, Max: defaultMaxBackoff},
+		budget:  attempt.NewBudget(defaultBudgetRatio, defaultBudgetPerSecond),
+		methods: newMethods(),
+	}
+	c.idempotent = c.methods.idempotent
+	for _, o := range opts {
+		o.apply(c)
+	}
+	c.build()
+	return c
+}
+
+func (c *config) build() {
+	c.policy = attempt.Policy{
+		Max: max(c.attempts, 1), Same: c.mode == Failretry, Backoff: c.backoff,
+		Timeout: c.timeout, Idempotent: c.idempotent, Budget: c.budget, Observe: c.observe,
+	}
+	if c.mode != Failretry && c.mode != Failover {
+		c.policy.Max = 1
+	}
+}
+
+// forCall returns the policy for a call with these options.
+func (c *config) forCall(opts []grpc.CallOption) *attempt.Policy {
+	own := c
+	for _, opt := range opts {
+		o, ok := opt.(CallOption)
+		if !ok {
+			continue
+		}
+		if own == c {
+			own = new(config)
+			*own = *c
+		}
+		o.set(own)
+	}
+	if own != c {
+		own.build()
+	}
+	return &own.policy
+}

@@ -1,0 +1,242 @@
+package failmode
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
+)
+
+// StreamClientInterceptor makes the attempts of streams in this mode. An unknown
+// mode is Failfast.
+func StreamClientInterceptor(mode Mode, opts ...Option) grpc.StreamClientInterceptor {
+	settings := newConfig(mode, opts)
+	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		s := &stream{desc: desc, call: attempt.Start(ctx, method, settings.forCall(opts), opts, true)}
+		s.streamer = func(ctx context.Context, opts []grpc.CallOption) (grpc.ClientStream, error) {
+			return streamer(ctx, desc, cc, method, opts...)
+		}
+		if err := s.call.Do(s.open); err != nil {
+			return nil, failure(&s.call, err)
+		}
+		return s, nil
+	}
+}
+
+// stream is a grpc.ClientStream that is opened again elsewhere if it fails while
+// that can be right.
+type stream struct {
+	desc     *grpc.StreamDesc
+	streamer func(context.Context, []grpc.CallOption) (grpc.ClientStream, error)
+
+	// committed: this attempt is the last one.
+	committed atomic.Bool
+
+	// recv lets one of RecvMsg and a failing Header or SendMsg at a time deal
+	// with the end of an attempt. It guards call and over, is held while a stream
+	// is read, and is taken before mu.
+	recv sync.Mutex
+	call attempt.Call
+	over error // what RecvMsg returns from now on
+
+	// mu guards all below; no method of current is called under it.
+	mu      sync.Mutex
+	current grpc.ClientStream
+	request any // to be sent again; only if sent
+	sent    bool
+	closed  bool
+}
+
+// open opens the stream of an attempt.
+func (s *stream) open(ctx context.Context, opts []grpc.CallOption) error {
+	opened, err := s.streamer(ctx, opts)
+	if err != nil {
+		return err
+	}
+	if s.desc.ClientStreams {
+		if err := s.call.Settle(); err != nil {
+			return err
+		}
+		s.committed.Store(true)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = opened
+	return nil
+}
+
+// reopen opens the stream of another attempt and sends what was sent on the
+// last one.
+func (s *stream) reopen(ctx context.Context, opts []grpc.CallOption) error {
+	if err := s.open(ctx, opts); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	current, request, sent, closed := s.current, s.request, s.sent, s.closed
+	s.mu.Unlock()
+	if sent {
+		if err := current.SendMsg(request); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	if closed {
+		return current.CloseSend()
+	}
+	return nil
+}
+
+// begun says that a first message has come: the request is not needed again.
+func (s *stream) begun() {
+	s.committed.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.request = nil
+}
+
+func (s *stream) attempt() grpc.ClientStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current
+}
+
+// SendMsg implements grpc.ClientStream.
+func (s *stream) SendMsg(m any) error {
+	s.mu.Lock()
+	current := s.current
+	if !s.desc.ClientStreams && !s.sent && !s.committed.Load() {
+		s.request, s.sent = m, true
+	}
+	s.mu.Unlock()
+	err := current.SendMsg(m)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF):
+		if s.desc.ClientStreams {
+			return err
+		}
+		return nil // RecvMsg has the status, and may yet make another attempt
+	}
+	return s.fail(err)
+}
+
+// fail ends the call with an error that is no attempt's but this client's own.
+// Where RecvMsg runs, it sees the same error and ends the call.
+func (s *stream) fail(err error) error {
+	if !s.recv.TryLock() {
+		return err
+	}
+	defer s.recv.Unlock()
+	if s.over == nil {
+		s.over = failure(&s.call, s.call.Fail(err, attempt.Begun))
+	}
+	return s.over
+}
+
+// CloseSend implements grpc.ClientStream.
+func (s *stream) CloseSend() error {
+	s.mu.Lock()
+	current := s.current
+	s.closed = true
+	s.mu.Unlock()
+	return current.CloseSend()
+}
+
+// RecvMsg implements grpc.ClientStream. Until the first message it makes other
+// attempts if the stream fails.
+func (s *stream) RecvMsg(m any) error {
+	s.recv.Lock()
+	defer s.recv.Unlock()
+	if s.over != nil {
+		return s.over
+	}
+	var ended bool
+	receive := func() error {
+		err := s.attempt().RecvMsg(m)
+		if ended = errors.Is(err, io.EOF); ended {
+			return nil
+		}
+		if err == nil {
+			err = s.call.Settle()
+		}
+		return err
+	}
+	if err := s.through(receive(), receive); err != nil {
+		return err
+	}
+	s.begun()
+	if ended || !s.desc.ServerStreams {
+		s.call.Succeed()
+		s.over = io.EOF
+	}
+	if ended {
+		return io.EOF
+	}
+	return nil
+}
+
+// through deals with err, the outcome of do: other attempts are made to do it as
+// long as that can be right.
+func (s *stream) through(err error, do func() error) error {
+	switch {
+	case err == nil:
+		return nil
+	case s.committed.Load():
+		err = s.call.Fail(err, attempt.Begun)
+	default:
+		err = s.call.Resume(err, func(ctx context.Context, opts []grpc.CallOption) error {
+			if err := s.reopen(ctx, opts); err != nil {
+				return err
+			}
+			return do()
+		})
+	}
+	if err != nil {
+		s.over = failure(&s.call, err)
+	}
+	return s.over
+}
+
+// Header implements grpc.ClientStream. If the stream has failed without one, it
+// makes other attempts.
+func (s *stream) Header() (metadata.MD, error) {
+	current := s.attempt()
+	md, err := current.Header()
+	if md != nil || err != nil || s.committed.Load() {
+		s.committed.Store(true)
+		return md, err
+	}
+	s.recv.Lock()
+	defer s.recv.Unlock()
+	header := func() error {
+		if md, err = s.attempt().Header(); md != nil || err != nil {
+			s.committed.Store(true)
+			return err
+		}
+		return s.call.Ended()
+	}
+	switch {
+	case s.over != nil:
+	case s.attempt() != current: // RecvMsg has made another attempt meanwhile
+		s.through(header(), header)
+	default:
+		s.through(s.call.Ended(), header)
+	}
+	return md, nil // as in gRPC: the error is for RecvMsg to tell
+}
+
+// Trailer implements grpc.ClientStream.
+func (s *stream) Trailer() metadata.MD { return s.attempt().Trailer() }
+
+// Context implements grpc.ClientStream. As in gRPC, no other attempt is made
+// once the caller has it.
+func (s *stream) Context() context.Context {
+	s.committed.Store(true)
+	return s.attempt().Context()
+}

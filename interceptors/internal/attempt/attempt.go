@@ -1,0 +1,282 @@
+// Package attempt is the one loop in which every fail mode makes the attempts
+// of a call. After each it asks the record what is certain about it (package
+// pick), decides (Decide), keeps to the bounds of attempts, time and budget, and
+// sees to it that the next one goes where the mode wants it.
+package attempt
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/internal/backoff"
+	"github.com/rollcall-go/rollcall/pick"
+)
+
+// Policy is what the attempts of a call keep to. Calls share it; nobody changes
+// it.
+type Policy struct {
+	Max        int                      // attempts in all, at least 1
+	Same       bool                     // stay on the instance that was picked first
+	Backoff    backoff.Policy           // between attempts
+	Timeout    time.Duration            // of one attempt; 0 for none of its own
+	Idempotent func(method string) bool // asked after a failure only
+	Budget     *Budget                  // shared by the calls of one connection
+	Observe    func(Event)              // told of every attempt; nil for nobody
+}
+
+// Event is one attempt that has ended.
+type Event struct {
+	Method   string
+	Attempt  int
+	Target   pick.Target
+	Class    pick.Class
+	Picks    []pick.Attempt
+	Err      error
+	Duration time.Duration
+	Again    bool
+	Reason   string
+}
+
+// Try makes one attempt, with the context and the call options it is given.
+type Try func(context.Context, []grpc.CallOption) error
+
+// Call is the attempts of one call. Its methods are for one goroutine at a time.
+type Call struct {
+	policy *Policy
+	method string
+	ctx    context.Context // the caller's, with the record
+	opts   []grpc.CallOption
+	record *pick.Record
+	stream bool
+
+	events []Event // of the attempts that failed
+	err    error   // what the caller is told
+	pinned string  // by this call
+	next   next
+
+	// The attempt under way.
+	started time.Time
+	mark    pick.Mark
+	scope   scope
+}
+
+// next is what was decided about the attempt that comes next.
+type next struct {
+	ready bool          // wait until somebody can be picked
+	bound time.Duration // for how long a pick may wait; 0 for as long as gRPC lets it
+}
+
+// Start begins a call with these options. For a stream, the policy's Timeout is
+// the time until Settle.
+func Start(ctx context.Context, method string, policy *Policy, opts []grpc.CallOption, stream bool) Call {
+	policy.Budget.Call()
+	c := Call{policy: policy, method: method, opts: opts, stream: stream}
+	c.ctx, c.record = pick.NewCall(ctx, method)
+	return c
+}
+
+// Do makes attempts until one succeeds or another one is not allowed. Its error
+// is the one to tell the caller; Events has all of them.
+func (c *Call) Do(try Try) error {
+	for {
+		err := try(c.begin())
+		if err == nil {
+			return nil
+		}
+		if !c.another(err) {
+			return c.err
+		}
+	}
+}
+
+// Resume is Do for a call whose last attempt looked like a success and has
+// failed with err after all.
+func (c *Call) Resume(err error, try Try) error {
+	if !c.another(err) {
+		return c.err
+	}
+	return c.Do(try)
+}
+
+// Settle says that the attempt under way counts as a success from here on: its
+// own time limit ends. It returns an error if that had already passed.
+func (c *Call) Settle() error {
+	if c.scope.settle() {
+		return nil
+	}
+	return errTimeout
+}
+
+// Succeed ends the call well.
+func (c *Call) Succeed() {
+	if c.policy.Observe != nil {
+		e := c.event(nil)
+		e.Reason = Succeeded
+		c.policy.Observe(e)
+	}
+	c.end()
+}
+
+// Fail ends the call with the last attempt's error, because of why, without
+// another attempt.
+func (c *Call) Fail(err error, why string) error {
+	e := c.event(err)
+	e.Reason = why
+	if again, reason := c.verdict(e); !again {
+		e.Reason = reason
+	}
+	c.note(e)
+	c.err = e.Err
+	c.end()
+	return c.err
+}
+
+// Ended returns the error with which the balancer saw the attempt under way
+// end; nil if it did not.
+func (c *Call) Ended() error {
+	picks, _ := c.record.Since(c.mark)
+	if n := len(picks); n > 0 && picks[n-1].Ended {
+		return picks[n-1].Err
+	}
+	return nil
+}
+
+// Events returns the attempts that failed.
+func (c *Call) Events() []Event { return c.events }
+
+// Idempotent says whether the call may execute more than once.
+func (c *Call) Idempotent() bool { return c.policy.Idempotent(c.method) }
+
+// begin starts the next attempt and returns what it is to be made with.
+func (c *Call) begin() (context.Context, []grpc.CallOption) {
+	c.started, c.mark = time.Now(), c.record.Mark()
+	c.scope = c.enter()
+	if len(c.events) == 0 {
+		return c.scope.ctx, c.opts
+	}
+	forget(c.opts)
+	if c.next.ready {
+		return c.scope.ctx, append(c.opts[:len(c.opts):len(c.opts)], grpc.WaitForReady(true))
+	}
+	return c.scope.ctx, c.opts
+}
+
+// forget empties what the caller's options were filled with by an earlier
+// attempt, so that they hold the last one's or nothing.
+func forget(opts []grpc.CallOption) {
+	for _, opt := range opts {
+		switch o := opt.(type) {
+		case grpc.HeaderCallOption:
+			*o.HeaderAddr = metadata.MD(nil)
+		case grpc.TrailerCallOption:
+			*o.TrailerAddr = metadata.MD(nil)
+		case grpc.PeerCallOption:
+			*o.PeerAddr = peer.Peer{}
+		}
+	}
+}
+
+// another decides whether an attempt follows the one that has just failed with
+// err, and waits until it may begin.
+func (c *Call) another(err error) bool {
+	e := c.event(err)
+	wait := c.decide(&e)
+	c.note(e)
+	c.best(e)
+	if !e.Again {
+		c.end()
+		return false
+	}
+	c.scope.leave()
+	c.plan(e)
+	if err := backoff.Wait(c.ctx, wait); err != nil {
+		c.err = status.FromContextError(err).Err()
+		c.end()
+		return false
+	}
+	return true
+}
+
+// event is the attempt under way as it ends with err.
+func (c *Call) event(err error) Event {
+	e := Event{Method: c.method, Attempt: len(c.events) + 1, Err: err, Duration: time.Since(c.started)}
+	e.Picks, e.Class = c.record.Since(c.mark)
+	if n := len(e.Picks); n > 0 {
+		e.Target = e.Picks[n-1].Target
+	}
+	if err != nil {
+		e.Err = c.explain(e)
+	}
+	return e
+}
+
+// explain is the error of an attempt, or why this call ended it where it did
+// that itself.
+func (c *Call) explain(e Event) error {
+	switch context.Cause(c.scope.ctx) {
+	case errTimeout:
+		if status.Code(e.Err) == codes.Canceled {
+			return errTimeout
+		}
+	case errNoPick:
+		if len(e.Picks) == 0 && c.pinned != "" {
+			return status.Errorf(codes.Unavailable, "pinned instance %s is still connecting after %v", c.pinned, c.next.bound)
+		}
+		return status.Errorf(codes.Unavailable, "no instance was ready within %v: %s", c.next.bound, status.Convert(e.Err).Message())
+	}
+	return e.Err
+}
+
+// longestWait is how long the pick of an instance that is connecting may take
+// where the backoff does not say: as long as the longest backoff by default.
+const longestWait = time.Second
+
+// plan says how the attempt after e is to be made.
+func (c *Call) plan(e Event) {
+	c.next = next{}
+	if c.policy.Same && c.pinned == "" && e.Target.ID != "" {
+		if _, ok := c.record.Pinned(); !ok {
+			c.pinned = e.Target.ID
+			c.record.Pin(c.pinned)
+		}
+	}
+	switch {
+	case c.pinned != "":
+		c.next.bound = max(c.policy.Backoff.Max, c.policy.Backoff.Base)
+		if c.next.bound <= 0 {
+			c.next.bound = longestWait
+		}
+	case e.Class == pick.NeverPicked:
+		c.next.bound = c.policy.Backoff.Delay(e.Attempt - 1)
+		c.next.ready = c.next.bound > 0
+	}
+}
+
+// best keeps the error that tells the caller most: an attempt for which the
+// pinned instance could not be had says nothing about the call.
+func (c *Call) best(e Event) {
+	if c.err == nil || c.pinned == "" || e.Class != pick.NeverPicked || c.ctx.Err() != nil {
+		c.err = e.Err
+	}
+}
+
+func (c *Call) note(e Event) {
+	c.events = append(c.events, e)
+	if c.policy.Observe != nil {
+		c.policy.Observe(e)
+	}
+}
+
+// end lets go of what the call holds.
+func (c *Call) end() {
+	c.scope.leave()
+	if c.pinned != "" {
+		c.record.Pin("")
+	}
+}

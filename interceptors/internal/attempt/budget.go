@@ -1,0 +1,83 @@
+package attempt
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// window is how long a call counts for the budget: long enough to let every
+// call in hand move when an instance dies, short enough that the good times
+// before an outage do not pay for a storm in it.
+const window = 3 * time.Second
+
+// Budget bounds the extra attempts of all calls that share it: over its life
+// they are at most ratio times the calls, plus the floor's rate times that life
+// and one window. What was not used fades away within about a window. A nil
+// Budget has no bound.
+type Budget struct {
+	ratio float64 // extra attempts per call
+	floor float64 // extra attempts per second, however few calls there are
+
+	calls atomic.Int64 // since last
+
+	mu      sync.Mutex // guards all below; nothing is called under it
+	balance float64
+	last    time.Time
+}
+
+// NewBudget returns a full budget. Infinity as one of the arguments lifts it;
+// what is negative or no number counts as 0.
+func NewBudget(ratio, perSecond float64) *Budget {
+	if math.IsInf(ratio, 1) || math.IsInf(perSecond, 1) {
+		return nil
+	}
+	b := &Budget{ratio: positive(ratio), floor: positive(perSecond), last: time.Now()}
+	b.balance = b.floor * window.Seconds()
+	return b
+}
+
+func positive(x float64) float64 {
+	if x > 0 {
+		return x
+	}
+	return 0
+}
+
+// Call counts a call, which earns its share.
+func (b *Budget) Call() {
+	if b != nil {
+		b.calls.Add(1)
+	}
+}
+
+// Take takes one extra attempt out of the budget, or says that it is empty.
+func (b *Budget) Take() bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill(time.Now())
+	if b.balance < 1 {
+		return false
+	}
+	b.balance--
+	return true
+}
+
+// refill adds what calls and time have earned since the last time, and lets the
+// rest fade. It runs only when an attempt is asked for, so that a call that
+// succeeds reads no clock; calls of a longer time count as if they had come
+// evenly.
+func (b *Budget) refill(now time.Time) {
+	passed := max(now.Sub(b.last), 0)
+	b.last = now
+	earned := b.ratio * float64(b.calls.Swap(0))
+	if passed >= window {
+		b.balance = earned*float64(window)/float64(passed) + b.floor*window.Seconds()
+		return
+	}
+	b.balance = b.balance*(1-float64(passed)/float64(window)) + earned + b.floor*passed.Seconds()
+}

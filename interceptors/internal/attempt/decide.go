@@ -1,0 +1,112 @@
+package attempt
+
+import (
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/pick"
+)
+
+// Why another attempt follows.
+const (
+	NotExecuted = "certainly not executed"
+	Idempotent  = "the method is idempotent"
+)
+
+// Why none follows.
+const (
+	Succeeded       = "succeeded"
+	NotRetryable    = "this error is never retried"
+	MayHaveExecuted = "may have executed"
+	UsedUp          = "no attempts left"
+	CallerEnded     = "the caller gave up"
+	NoTime          = "the deadline leaves no time"
+	BudgetEmpty     = "the retry budget is empty"
+	PinGone         = "the pinned instance is gone"
+	Dropped         = "the balancer refused the call"
+	Begun           = "the stream had begun"
+)
+
+// Decide is the rule of all modes: whether an attempt that ended like this may
+// be followed by another one, and why or why not. timedOut says that the
+// attempt, and not the caller, set the time that ran out.
+//
+// The code alone says that trying again is worth it, the class alone that it
+// cannot execute the call twice.
+func Decide(code codes.Code, timedOut bool, class pick.Class, idempotent bool) (again bool, why string) {
+	switch {
+	case code != codes.Unavailable && !timedOut:
+		return false, NotRetryable
+	case class.NotExecuted():
+		return true, NotExecuted
+	case idempotent:
+		return true, Idempotent
+	default:
+		return false, MayHaveExecuted
+	}
+}
+
+// decide fills in whether another attempt follows e and why, and returns how
+// long to wait before it.
+func (c *Call) decide(e *Event) (wait time.Duration) {
+	again, why := c.verdict(*e)
+	switch {
+	case !again:
+		e.Reason = why
+		return 0
+	case c.refused(*e) && c.pinned != "":
+		e.Reason = PinGone
+		return 0
+	case c.refused(*e):
+		e.Reason = Dropped
+		return 0
+	case e.Attempt >= c.policy.Max:
+		e.Reason = UsedUp
+		return 0
+	}
+	wait = c.delay(*e)
+	deadline, ok := c.ctx.Deadline()
+	switch {
+	case ok && time.Until(deadline) <= wait:
+		e.Reason = NoTime
+	case !c.policy.Budget.Take():
+		e.Reason = BudgetEmpty
+	default:
+		e.Again, e.Reason = true, why
+	}
+	return wait
+}
+
+// verdict is the rule, as far as it does not depend on what else the call may
+// still do.
+func (c *Call) verdict(e Event) (again bool, why string) {
+	if c.ctx.Err() != nil {
+		return false, CallerEnded
+	}
+	return Decide(status.Code(e.Err), c.scope.expired(), e.Class, c.Idempotent())
+}
+
+// refused says whether the balancer ended an attempt that would have waited for
+// an instance: it does so when waiting is of no use.
+func (c *Call) refused(e Event) bool {
+	return c.next.bound > 0 && e.Class == pick.NeverPicked && !c.scope.expired()
+}
+
+// delay is how long to wait before the attempt after e. Another instance is
+// tried at once, the first time; a pick that found nobody has its waiting in the
+// next pick.
+func (c *Call) delay(e Event) time.Duration {
+	retry := e.Attempt - 1
+	switch {
+	case e.Class == pick.NeverPicked:
+		return 0
+	case c.policy.Same:
+		return c.policy.Backoff.Delay(retry)
+	case retry == 0:
+		return 0
+	default:
+		return c.policy.Backoff.Delay(retry - 1)
+	}
+}

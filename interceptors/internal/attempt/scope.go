@@ -1,0 +1,94 @@
+package attempt
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/pick"
+)
+
+// Why a call ended one of its own attempts.
+var (
+	errTimeout = status.Error(codes.DeadlineExceeded, "the attempt's own timeout has passed")
+	errNoPick  = errors.New("nobody was picked in time")
+)
+
+// scope is the context of one attempt. Most unary attempts have none of their
+// own and use the call's: then nothing but ctx is set.
+type scope struct {
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	release context.CancelFunc
+	limit   *time.Timer // ends a stream that is not settled in time
+	pick    *time.Timer // ends an attempt for which nobody is picked in time
+	late    bool        // settled when limit had passed
+}
+
+// enter makes the scope of the next attempt.
+func (c *Call) enter() scope {
+	s := scope{ctx: c.ctx}
+	if c.stream || c.next.bound > 0 {
+		s.ctx, s.cancel = context.WithCancelCause(s.ctx)
+	}
+	if c.next.bound > 0 {
+		s.pick = cancelUnpicked(s.cancel, c.record, c.mark, c.next.bound)
+	}
+	switch timeout := c.policy.Timeout; {
+	case timeout <= 0:
+	case c.stream:
+		s.limit = cancelAfter(timeout, s.cancel)
+	default:
+		s.ctx, s.release = context.WithTimeoutCause(s.ctx, timeout, errTimeout)
+	}
+	return s
+}
+
+func cancelAfter(limit time.Duration, cancel context.CancelCauseFunc) *time.Timer {
+	return time.AfterFunc(limit, func() { cancel(errTimeout) })
+}
+
+// cancelUnpicked ends an attempt for which nobody has been picked in time. The
+// record cannot wake a pick that waits; cancelling its context does.
+func cancelUnpicked(cancel context.CancelCauseFunc, record *pick.Record, mark pick.Mark, bound time.Duration) *time.Timer {
+	return time.AfterFunc(bound, func() {
+		if picks, _ := record.Since(mark); len(picks) == 0 {
+			cancel(errNoPick)
+		}
+	})
+}
+
+// settle ends the stream's limit, and says whether that was in time.
+func (s *scope) settle() bool {
+	if s.limit != nil && !s.limit.Stop() {
+		s.late = true
+	}
+	s.limit = nil
+	return !s.late
+}
+
+// expired says whether the attempt ended because of a time that the call set
+// for it, and not the caller.
+func (s *scope) expired() bool {
+	cause := context.Cause(s.ctx)
+	return s.late || cause == errTimeout || cause == errNoPick
+}
+
+// leave ends what belongs to the attempt.
+func (s *scope) leave() {
+	if s.limit != nil {
+		s.limit.Stop()
+	}
+	if s.pick != nil {
+		s.pick.Stop()
+	}
+	if s.release != nil {
+		s.release()
+	}
+	if s.cancel != nil {
+		s.cancel(nil)
+	}
+}
