@@ -114,9 +114,11 @@ func ValidateAddr(addr string) error {
 	if err != nil {
 		return fmt.Errorf("address %q is not host:port: %v", addr, err)
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || !validHost(host, strings.HasPrefix(addr, "[")) {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
 		return fmt.Errorf("address %q is not host:port with a host and a port from 1 to 65535", addr)
+	}
+	if !validHost(host, strings.HasPrefix(addr, "[")) {
+		return fmt.Errorf("address %q is not host:port: %q is neither a host name nor an IP address", addr, host)
 	}
 	return nil
 }
@@ -128,7 +130,7 @@ func validHost(host string, brackets bool) bool {
 		ip, err := netip.ParseAddr(host)
 		return err == nil && ip.Is6()
 	}
-	return host != "" && !strings.ContainsFunc(host, notInHost)
+	return !strings.ContainsFunc(host, notInHost)
 }
 
 func notInHost(r rune) bool {
