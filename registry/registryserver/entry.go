@@ -56,12 +56,11 @@ func newEntry(r wire.RegisterRequest, dirty int64, now time.Time) *entry {
 	return e
 }
 
-// split cuts an encoded instance where the numbers belong that appendJSON puts in.
+// split cuts an encoded instance where appendJSON puts the numbers in. Quotes
+// inside texts are escaped, so only the key itself can match.
 func split(inst []byte) (head, tail []byte) {
-	const up, renew = `"up_timestamp":`, `,"renew_timestamp":`
-	// The last one: what stands in the texts before is not a key.
-	i := bytes.LastIndex(inst, []byte(up+"0"+renew+"0")) + len(up)
-	return inst[:i], inst[i+len("0"+renew+"0"):]
+	head, tail, _ = bytes.Cut(inst, []byte(`0,"renew_timestamp":0`))
+	return head, tail
 }
 
 // appendJSON appends the entry as a wire.Instance; head is e.head or e.headAll.

@@ -45,10 +45,13 @@ func TestStableOrder(t *testing.T) {
 	for _, service := range []string{"z", "App", "app-x"} {
 		register(t, s, service, "h")
 	}
-	expect(t, s, wire.PathRegister, `{"env":"aaa","appid":"app","hostname":"zz","status":2}`, registerOK)
+	for _, env := range []string{"e", "b", "d", "a", "c"} {
+		expect(t, s, wire.PathRegister, fmt.Sprintf(`{"env":%q,"appid":"app","hostname":"zz","status":2}`, env), registerOK)
+	}
 	all := post(t, s, wire.PathFetchAll, "")
 	at := -1
-	for _, text := range []string{`{"App":[`, `],"Kavin.discovery":[`, `],"app":[{"env":"aaa"`, `},{"env":"dev","appid":"app","hostname":""`, `],"app-x":[`, `],"z":[`} {
+	for _, text := range []string{`{"App":[`, `],"Kavin.discovery":[`, `],"app":[{"env":"a"`, `{"env":"b"`, `{"env":"c"`,
+		`{"env":"d"`, `{"env":"dev","appid":"app","hostname":""`, `{"env":"e"`, `],"app-x":[`, `],"z":[`} {
 		next := strings.Index(all, text)
 		if next <= at {
 			t.Errorf("fetchall has %q at %d, want it after %d:\n%s", text, next, at, all)

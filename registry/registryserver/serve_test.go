@@ -110,13 +110,16 @@ func TestServeEnds(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
 				go func() { ended <- s.Serve(ctx, lis) }()
-				if tt.sends != "" {
+				closed := make(chan struct{}) // the connection, by the server
+				if tt.sends == "" {
+					close(closed)
+				} else {
 					conn, err := lis.dial()
 					if err != nil {
 						t.Fatal(err)
 					}
 					defer func() { _ = conn.Close() }()
-					go func() { _, _ = io.Copy(io.Discard, conn) }()
+					go func() { defer close(closed); _, _ = io.Copy(io.Discard, conn) }()
 					_, _ = io.WriteString(conn, tt.sends)
 					synctest.Wait()
 				}
@@ -127,6 +130,12 @@ func TestServeEnds(t *testing.T) {
 				}
 				if took := time.Since(start); took < tt.takes || took > tt.takes+10*time.Millisecond {
 					t.Errorf("took %v to end, want %v", took, tt.takes)
+				}
+				synctest.Wait()
+				select {
+				case <-closed:
+				default:
+					t.Error("the connection is still open")
 				}
 				if _, err := lis.dial(); !errors.Is(err, net.ErrClosed) {
 					t.Errorf("the listener: %v, want it closed", err)
@@ -158,6 +167,27 @@ func TestRequestUnderWayIsAnswered(t *testing.T) {
 		}
 		if text, _ := io.ReadAll(resp.Body); string(text) != registerOK {
 			t.Errorf("answered %s, want %s", text, registerOK)
+		}
+	})
+}
+
+// TestCloseWaitsForServe, which waits for a request under way.
+func TestCloseWaitsForServe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t)
+		lis := newPipeListener()
+		go func() { _ = s.Serve(context.Background(), lis) }()
+		conn, err := lis.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "POST /api/nodes HTTP/1.1\r\nHost: r\r\nContent-Length: 2\r\n\r\n")
+		synctest.Wait()
+		start := time.Now()
+		_ = s.Close()
+		if took := time.Since(start); took != shutdownGrace {
+			t.Errorf("took %v, want %v", took, shutdownGrace)
 		}
 	})
 }
