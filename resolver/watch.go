@@ -26,7 +26,7 @@ const (
 	hintSpacing = time.Second
 )
 
-// retry spaces attempts to watch, and errors of a watcher that does not wait
+// retry spaces attempts to watch, and the errors of a watcher that does not wait
 // between them. Its Max is part of how soon calls work again.
 var retry = backoff.Policy{Base: 100 * time.Millisecond, Max: time.Second}
 
@@ -46,6 +46,7 @@ type discovery struct {
 	// Only the goroutine of run touches these. The last three are what the
 	// channel has been told.
 	failures int                 // since the last snapshot
+	failed   time.Time           // when the last one was
 	resolved bool                // it has had a state
 	current  []registry.Instance // the endpoints of the last state
 	reported string              // the error that came after that state, or the reason why it is empty
@@ -116,9 +117,11 @@ func (d *discovery) follow(ctx context.Context, watcher registry.Watcher) error 
 	}
 }
 
-// pause waits a while after a failure, for ctx at most.
+// pause waits after a failure, for ctx at most, if it followed too soon on the
+// one before: what comes after a single failure is not put off.
 func (d *discovery) pause(ctx context.Context) {
-	_ = backoff.Wait(ctx, retry.Delay(d.failures)) // callers ask ctx
+	_ = backoff.Wait(ctx, time.Until(d.failed.Add(retry.Delay(d.failures)))) // callers ask ctx
+	d.failed = time.Now()
 	d.failures++
 }
 

@@ -81,7 +81,7 @@ func TestAnswers(t *testing.T) {
 			{"somebody", func() { src.shows(instance("a")) }, []string{"state: a/1"}},
 		} {
 			step.do()
-			time.Sleep(retry.Max) // more than the pause after an error
+			time.Sleep(retry.Max) // errors closer together than that are paced
 			expect(t, cc, step.when, step.want...)
 		}
 	})
@@ -152,8 +152,8 @@ func TestHealsWithinASecond(t *testing.T) {
 	}
 }
 
-// Patience that a long outage has taught is forgotten when it is over.
-func TestFirstErrorAfterASetIsShort(t *testing.T) {
+// What follows a single error is not put off.
+func TestGoodNewsAfterAnErrorComesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := newSource()
 		cc, _ := build(t, src, "discovery:///greeter")
@@ -161,13 +161,21 @@ func TestFirstErrorAfterASetIsShort(t *testing.T) {
 			src.fails(fmt.Errorf("outage %d", i))
 			time.Sleep(retry.Max)
 		}
+		cc.news()
 		src.shows(instance("a"))
-		time.Sleep(retry.Max)
+		expect(t, cc, "after the last error of an outage", "state: a/1")
 		src.fails(errDown)
 		cc.news()
 		src.shows(instance("a"))
-		time.Sleep(retry.Base)
-		expect(t, cc, "shortly after the error", "state: a/1")
+		expect(t, cc, "after one more", "state: a/1")
+
+		src.fails(errDown)
+		cc.news()
+		src.fails(errUnknown)
+		cc.news()
+		src.shows(instance("a"))
+		time.Sleep(2 * retry.Base)
+		expect(t, cc, "the outage's patience is forgotten: shortly after two", "state: a/1")
 	})
 }
 
