@@ -10,9 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/rollcall-go/rollcall/registry/internal/wire"
@@ -46,33 +43,6 @@ type reply struct {
 	wire.Response
 	date time.Time // the node's clock; zero if it did not say
 }
-
-// refusal is an answer by which the node did not do what it was asked, without
-// being broken: another one may, and nothing speaks against asking it again.
-type refusal struct{ reason string }
-
-func (r *refusal) Error() string { return r.reason }
-
-// oddAnswer is an answer that is not one of a registry: the node is broken, or is
-// something else.
-type oddAnswer struct{ reason string }
-
-func (o *oddAnswer) Error() string { return o.reason }
-
-func odd(format string, args ...any) error { return &oddAnswer{fmt.Sprintf(format, args...)} }
-
-// unsent is a failure before the node got anything.
-type unsent struct{ error }
-
-// undone says whether a request that failed has certainly not been carried out.
-func undone(err error) bool {
-	_, refused := errors.AsType[*refusal](err)
-	_, unsent := errors.AsType[*unsent](err)
-	return refused || unsent
-}
-
-// unsupported is an answer from which nothing follows about the node.
-type unsupported struct{ error }
 
 // post sends one request to one node. Its error is why this was no answer of a
 // registry, or a refusal.
@@ -129,34 +99,6 @@ func (c *Client) read(resp *http.Response) (reply, error) {
 		message = string(start([]byte(*r.Message)))
 	}
 	return r, &refusal{fmt.Sprintf("refused with code %d (%s)", r.Code, message)}
-}
-
-// start is as much of what a stranger sent as an error shows.
-func start(text []byte) []byte {
-	const enough = 60
-	text = bytes.TrimSpace(text)
-	return text[:min(len(text), enough)]
-}
-
-// plain is err without what differs from try to try (the client's own port) or
-// says nothing here (the method, the URL): the same failure must read the same.
-func plain(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err
-	}
-	if e, ok := errors.AsType[*os.SyscallError](err); ok {
-		return e.Err
-	}
-	if e, ok := errors.AsType[*net.OpError](err); ok {
-		return e.Err
-	}
-	if errors.Is(err, io.EOF) {
-		return errors.New("connection closed without an answer")
-	}
-	if strings.HasPrefix(err.Error(), "malformed HTTP") {
-		return errors.New("the answer is not HTTP")
-	}
-	return err
 }
 
 // fetch asks one node for the instances of a service.
@@ -216,6 +158,9 @@ func (c *Client) fetchAll(ctx context.Context, n *node, service string) ([]wire.
 func instancesOf(data json.RawMessage) (entries []wire.Instance, strange []string, err error) {
 	var set struct {
 		Instances json.RawMessage `json:"instances"`
+	}
+	if len(data) == 0 {
+		return nil, nil, nil
 	}
 	if err := json.Unmarshal(data, &set); err != nil {
 		return nil, nil, odd("the answer is not a registry's: %q", start(data))

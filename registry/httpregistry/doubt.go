@@ -38,6 +38,7 @@ type verdict struct {
 	skipped   []registry.Skipped
 	source    string
 	reason    string // why it is unconfirmed, or why there are no instances
+	certain   string // why a doubt was given up
 	confirmed bool
 }
 
@@ -102,14 +103,14 @@ func (b *belief) judge(now time.Time, answers []answer) verdict {
 		if b.since.IsZero() {
 			b.since = now
 		}
-		certain := b.certain(now, answers)
-		if certain == "" {
+		v.certain = b.certain(now, answers)
+		if v.certain == "" {
 			b.good = merge(known, missing)
 			v.instances, v.confirmed = b.good, false
 			v.reason = fmt.Sprintf("%s; %d of %d instances are kept from before", says(answers), len(missing), len(b.good))
 			return v
 		}
-		b.why = says(answers) + "; " + certain
+		b.why = says(answers) + "; " + v.certain
 	}
 	b.believe(&v, answers)
 	return v

@@ -106,20 +106,18 @@ func (c *Client) begin(ctx context.Context) (limited context.Context, end func()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, nil, errClosed
+		return nil, nil, registry.ErrClosed
 	}
 	c.start.Do(func() { c.running.Go(func() { c.follow(c.life) }) })
 	c.running.Add(1)
 	limited, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.calls, func() { cancel(errClosed) })
+	stop := context.AfterFunc(c.calls, func() { cancel(registry.ErrClosed) })
 	return limited, func() {
 		stop()
 		cancel(nil)
 		c.running.Done()
 	}, nil
 }
-
-var errClosed = fmt.Errorf("httpregistry: %w", registry.ErrClosed)
 
 // validService says whether name can be looked up.
 func validService(name string) error {
@@ -141,7 +139,7 @@ func (c *Client) Fetch(ctx context.Context, service string) (registry.Snapshot, 
 	}
 	ctx, end, err := c.begin(ctx)
 	if err != nil {
-		return registry.Snapshot{}, err
+		return registry.Snapshot{}, fmt.Errorf("httpregistry: fetch %q: %w", service, err)
 	}
 	defer end()
 	s := c.acquire(service)
@@ -158,7 +156,7 @@ func (c *Client) Watch(ctx context.Context, service string) (registry.Watcher, e
 	}
 	_, end, err := c.begin(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("httpregistry: watch %q: %w", service, err)
 	}
 	defer end()
 	s := c.acquire(service)
@@ -177,7 +175,7 @@ func (c *Client) Watch(ctx context.Context, service string) (registry.Watcher, e
 	c.mu.Unlock()
 	if closed { // Close may have missed it
 		w.Close()
-		return nil, errClosed
+		return nil, fmt.Errorf("httpregistry: watch %q: %w", service, registry.ErrClosed)
 	}
 	return w, nil
 }

@@ -67,7 +67,11 @@ func parseSeed(addr string) (*node, error) {
 	if err := registry.ValidateAddr(host); err != nil {
 		return nil, err
 	}
-	return &node{url: at.Scheme + "://" + host, host: host, seed: true}, nil
+	return newNode(at.Scheme, host, true), nil
+}
+
+func newNode(scheme, host string, seed bool) *node {
+	return &node{url: (&url.URL{Scheme: scheme, Host: host}).String(), host: host, seed: seed}
 }
 
 // follow keeps the list of nodes up to date until ctx ends.
@@ -210,7 +214,7 @@ func parseListed(addr string, seeds []*node) *node {
 	}) {
 		return nil
 	}
-	return &node{url: at.Scheme + "://" + at.Host, host: at.Host}
+	return newNode(at.Scheme, at.Host, false)
 }
 
 // local says whether host is this machine and no other.

@@ -1,19 +1,15 @@
 package httpregistry
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/rollcall-go/rollcall/internal/backoff"
-	"github.com/rollcall-go/rollcall/registry"
 )
 
 // node is one server of the registry.
@@ -117,7 +113,7 @@ func (s *nodes) call(ctx context.Context, n *node, mark, left int, op func(conte
 	case unknown:
 		s.abandoned(n)
 	// A caller who gave up proves nothing, unless he had been patient.
-	case ctx.Err() != nil && (!errors.Is(ctx.Err(), context.DeadlineExceeded) || time.Since(began) < s.timeout/4):
+	case ended(ctx) != nil && (!errors.Is(ended(ctx), context.DeadlineExceeded) || time.Since(began) < s.timeout/4):
 		s.abandoned(n)
 	default:
 		s.failed(n, mark, began, err)
@@ -125,13 +121,22 @@ func (s *nodes) call(ctx context.Context, n *node, mark, left int, op func(conte
 	return err
 }
 
+// ended is why ctx has ended, or nil. A deadline that is over counts although the
+// timer may not have fired yet.
+func ended(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return context.Cause(ctx)
+}
+
 // next picks a node to try: prefer, then the current one, then the next that is
 // proven, then the next that is due. While there is none but others are finding
 // out about one, it waits for them; nil when nothing is left or ctx has ended.
 func (s *nodes) next(ctx context.Context, tried map[*node]bool, prefer *node) (n *node, mark, left int, err error) {
 	for {
-		if ctx.Err() != nil {
-			return nil, 0, 0, context.Cause(ctx)
+		if err := ended(ctx); err != nil {
+			return nil, 0, 0, err
 		}
 		s.mu.Lock()
 		n, left, busy := s.pick(tried, prefer)
@@ -275,8 +280,8 @@ func (s *nodes) wait(ctx context.Context) (waited bool, err error) {
 		ready, due := s.due()
 		changed := s.changed
 		s.mu.Unlock()
-		if ctx.Err() != nil || ready {
-			return waited, context.Cause(ctx)
+		if err := ended(ctx); err != nil || ready {
+			return waited, err
 		}
 		timer := time.NewTimer(time.Until(due))
 		select {
@@ -301,37 +306,4 @@ func (s *nodes) due() (ready bool, at time.Time) {
 		}
 	}
 	return false, at
-}
-
-// failure is why no node did what was asked.
-type failure struct {
-	cause   error    // the caller's context, if that had ended
-	reasons []string // of each node: in this call, or else the last time
-	refused bool     // whoever was asked this time answered, and refused
-}
-
-func (f *failure) Error() string {
-	text := fmt.Sprintf("%v: %s", registry.ErrUnavailable, strings.Join(f.reasons, "; "))
-	if f.cause != nil {
-		text = fmt.Sprintf("%v: %s", f.cause, text)
-	}
-	return text
-}
-
-func (f *failure) Unwrap() []error {
-	return slices.DeleteFunc([]error{registry.ErrUnavailable, f.cause}, func(err error) bool { return err == nil })
-}
-
-func (s *nodes) failure(failed map[*node]error, cause error) *failure {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := &failure{cause: cause, refused: len(failed) > 0}
-	for _, n := range s.list {
-		err := cmp.Or(failed[n], n.err)
-		if _, refused := errors.AsType[*refusal](err); failed[n] != nil && !refused {
-			f.refused = false
-		}
-		f.reasons = append(f.reasons, fmt.Sprintf("%s: %v", n.host, cmp.Or(err, errors.New("not tried"))))
-	}
-	return f
 }

@@ -1,6 +1,7 @@
 package httpregistry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,7 +81,7 @@ func (s *service) look(ctx context.Context, insist bool) outcome {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
-		return s.unavailable(context.Cause(ctx))
+		return s.unavailable(s.client.nodes.failure(nil, ended(ctx)))
 	}
 	if latest, fresh := s.recent(); fresh && !insist {
 		return latest
@@ -90,7 +91,7 @@ func (s *service) look(ctx context.Context, insist bool) outcome {
 		s.belief.forget() // nobody has looked for so long: it proves nothing
 	}
 	answers, err := s.ask(ctx)
-	if err != nil && ctx.Err() != nil {
+	if err != nil && ended(ctx) != nil {
 		return s.unavailable(err) // the caller's trouble is nobody else's
 	}
 	s.asked = began
@@ -182,7 +183,7 @@ func (s *service) log(doubted time.Time, v verdict, answers []answer) {
 	case doubted.IsZero() && !v.confirmed:
 		log.Warn("answer doubted: last good set kept", "reason", v.reason)
 	case !doubted.IsZero() && v.confirmed:
-		log.Info("answer believed again", "instances", len(v.instances), "reason", v.reason)
+		log.Info("answer believed", "instances", len(v.instances), "reason", cmp.Or(v.certain, "nothing is missing"))
 	}
 	told := make(map[string]bool)
 	tell := func(text, message string, args ...any) {
