@@ -28,7 +28,7 @@ type bed struct {
 }
 
 // inBubble runs test with an engine that is closed at the end of the bubble.
-func inBubble(t *testing.T, test func(b *bed)) {
+func inBubble(t *testing.T, test func(t *testing.T, b *bed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		cc := new(fakecc.ClientConn)
@@ -39,7 +39,7 @@ func inBubble(t *testing.T, test func(b *bed)) {
 				t.Errorf("%d connections are left after Close", len(left))
 			}
 		}()
-		test(b)
+		test(t, b)
 	})
 }
 

@@ -45,14 +45,14 @@ type engine struct {
 	count       [connectivity.Shutdown + 1]int // children by state
 	published   connectivity.State             // what gRPC was told last
 	unpublished bool                           // something has changed that waiting calls must see
-	updating    bool                           // a resolver state is being applied: it will publish
 	timer       *time.Timer                    // publishes what was put off; nil if nothing was
 	shut        bool
 
-	edition uint64 // counts snapshots
-	listed  int    // connections in the snapshot's schedule
-	lost    int    // of these, no longer ready
-	stale   bool   // another change that the snapshot does not show
+	edition  uint64 // counts snapshots
+	listed   int    // connections in the snapshot's schedule
+	lost     int    // of these, no longer ready
+	stale    bool   // another change that the snapshot does not show
+	reserved bool   // the snapshot's schedule has only what is in reserve
 
 	// goroutines are those that wake idle children, and the timer. Close waits.
 	goroutines sync.WaitGroup
@@ -100,12 +100,11 @@ func (e *engine) UpdateClientConnState(s gbalancer.ClientConnState) error {
 }
 
 // apply takes over a configuration and a resolver state, and returns the children
-// that need their addresses and those that are no longer wanted. Until settle,
-// nothing is published.
+// that need their addresses and those that are no longer wanted. A new child
+// counts as connecting until it says something else.
 func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*child) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.updating = true
 	e.round++
 	e.explain(endpoint.Reason(s), "")
 	if cfg.picker != e.config.picker {

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,11 +20,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-go/rollcall/endpoint"
+	"github.com/rollcall-go/rollcall/pick"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
 func TestOnlyReadyInstancesArePicked(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		if err := b.resolve(RoundRobin{}, servers("a", "b", "c")...); err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +39,7 @@ func TestOnlyReadyInstancesArePicked(t *testing.T) {
 }
 
 func TestFirstReadyIsPublishedAtOnceAndOthersTogether(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		var names []string
 		for i := range 100 {
 			names = append(names, fmt.Sprintf("s%02d", i))
@@ -54,7 +56,7 @@ func TestFirstReadyIsPublishedAtOnceAndOthersTogether(t *testing.T) {
 }
 
 func TestLossOfReadyIsPublishedInTheSameCallback(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a", "b", "c")...)
 		b.ready("a", "b", "c")
 		b.wantPublished("the loss of one of three", 1, func() { b.sub("b").Set(connectivity.Idle, nil) })
@@ -71,7 +73,7 @@ func TestLossOfReadyIsPublishedInTheSameCallback(t *testing.T) {
 
 // A connection that comes while the last one of the snapshot goes is not put off.
 func TestLossOfAllKnownToTheSnapshotTakesInTheNewOnes(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a", "b")...)
 		b.ready("a")
 		b.sub("b").Ready() // put off
@@ -82,7 +84,7 @@ func TestLossOfAllKnownToTheSnapshotTakesInTheNewOnes(t *testing.T) {
 }
 
 func TestIdleChildrenConnectAgain(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a")...)
 		b.ready("a")
 		before := b.sub("a").Connects()
@@ -100,7 +102,7 @@ func TestIdleChildrenConnectAgain(t *testing.T) {
 }
 
 func TestAFlapOfTheSameConnectionCostsNoNewSnapshot(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(WeightedRoundRobin{}, servers("a", "b")...)
 		b.ready("a", "b")
 		before := b.picker.snapshot.Load()
@@ -115,7 +117,7 @@ func TestAFlapOfTheSameConnectionCostsNoNewSnapshot(t *testing.T) {
 }
 
 func TestSameContentCostsNothing(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		set := []registry.Instance{server("a/1", weighing(3)), server("b/1"), server("c/1", draining)}
 		b.resolve(WeightedRoundRobin{}, set...)
 		b.ready("a", "b", "c")
@@ -143,14 +145,14 @@ func TestSameContentCostsNothing(t *testing.T) {
 }
 
 func TestChangesKeepConnections(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(WeightedRoundRobin{}, server("a", weighing(5)), server("b"), server("c"))
 		b.ready("a", "b", "c")
 		b.wantPicks(7, map[string]int{"a": 5, "b": 1, "c": 1})
 		b.resolve(WeightedRoundRobin{}, server("a"), server("b", weighing(2)), server("c"))
 		b.wantPicks(4, map[string]int{"a": 1, "b": 2, "c": 1})
 		b.resolve(RoundRobin{}, server("a"), server("b", weighing(2)), server("c"))
-		b.wantPicks(3, map[string]int{"a": 1, "b": 1, "c": 1})
+		b.wantPicks(30, map[string]int{"a": 10, "b": 10, "c": 10})
 		b.resolve(Random{}, server("a"), server("b", weighing(2)), server("c"))
 		if got := count(b.picks(t.Context(), 4000)); got["b"] < 1700 || got["b"] > 2300 {
 			t.Errorf("random picked %v, want b half of the time", got)
@@ -164,7 +166,7 @@ func TestChangesKeepConnections(t *testing.T) {
 }
 
 func TestRotationGoesOnThroughChanges(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		set := servers("a", "b", "c", "d")
 		b.resolve(RoundRobin{}, set...)
 		b.ready("a", "b", "c", "d")
@@ -181,7 +183,7 @@ func TestRotationGoesOnThroughChanges(t *testing.T) {
 }
 
 func TestAnotherLifeIsAnotherInstance(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a/1", "b/1")...)
 		b.ready("b")
 		b.fail("a")
@@ -200,7 +202,7 @@ func TestAnotherLifeIsAnotherInstance(t *testing.T) {
 
 // While one process replaces another under the same ID, both may be known.
 func TestTwoLivesOfOneID(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		old, successor := server("a/1"), server("a/2", at("b:1"))
 		b.resolve(RoundRobin{}, old, successor)
 		b.ready("a", "b")
@@ -211,7 +213,7 @@ func TestTwoLivesOfOneID(t *testing.T) {
 }
 
 func TestChangedAddressReconnectsTheSameInstance(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a/1", "b/1")...)
 		b.ready("a", "b")
 		b.resolve(RoundRobin{}, server("a/1", at("x:1")), server("b/1"))
@@ -225,7 +227,7 @@ func TestChangedAddressReconnectsTheSameInstance(t *testing.T) {
 }
 
 func TestSeveralAddressesAreOneInstance(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, server("a/1", at("a4:1", "a6:1")), server("b/1"))
 		b.ready("b")
 		b.fail("a4")
@@ -242,7 +244,7 @@ func TestSeveralAddressesAreOneInstance(t *testing.T) {
 }
 
 func TestEndpointsNamedTwiceOrWithoutAddressesDoNotCount(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		s := stateOf(servers("a/1", "a/1", "b/1")...)
 		s.Endpoints = append(s.Endpoints, gresolver.Endpoint{})
 		if err := b.UpdateClientConnState(gbalancer.ClientConnState{ResolverState: s}); err != nil {
@@ -250,6 +252,11 @@ func TestEndpointsNamedTwiceOrWithoutAddressesDoNotCount(t *testing.T) {
 		}
 		if got := b.cc.Created(); got != 2 {
 			t.Errorf("%d connections, want 2", got)
+		}
+		b.resolve(RoundRobin{}, servers("a/1", "b/1", "c/1")...)
+		b.resolve(RoundRobin{}, server("a/1"), server("a/1", weighing(5)), server("b/1"))
+		if got := len(b.cc.SubConns()); got != 2 || b.order[0].weight != 1 {
+			t.Errorf("%d connections and a weight of %d, want that a counts once and c is gone", got, b.order[0].weight)
 		}
 		none := gresolver.State{Endpoints: []gresolver.Endpoint{{}}}
 		if err := b.UpdateClientConnState(gbalancer.ClientConnState{ResolverState: none}); !errors.Is(err, gbalancer.ErrBadResolverState) {
@@ -259,7 +266,7 @@ func TestEndpointsNamedTwiceOrWithoutAddressesDoNotCount(t *testing.T) {
 }
 
 func TestOtherResolversEndpoints(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		endpoints := func() []gresolver.Endpoint {
 			return []gresolver.Endpoint{
 				weight.Set(gresolver.Endpoint{Addresses: []gresolver.Address{{Addr: "a:1"}}}, weight.EndpointInfo{Weight: 3}),
@@ -282,7 +289,7 @@ func TestOtherResolversEndpoints(t *testing.T) {
 }
 
 func TestUnhealthyIsNotReady(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a", "b")...)
 		b.ready("a", "b")
 		b.wantPublished("a failed health check", 1, func() {
@@ -296,7 +303,7 @@ func TestUnhealthyIsNotReady(t *testing.T) {
 }
 
 func TestAggregatedState(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a", "b")...)
 		b.fail("a")
 		b.wantState(connectivity.Connecting) // b still connects
@@ -311,7 +318,7 @@ func TestAggregatedState(t *testing.T) {
 }
 
 func TestErrorSaysWhoCannotBeConnectedAndWhy(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a", "b", "c", "d", "e", "f", "g")...)
 		b.fail("a", "b", "c", "d", "e", "f", "g")
 		b.wantError(t.Context(), "rollcall: none of the 7 known instances can be connected: a (a:1): a refuses; b (b:1): b refuses", "e refuses; and 2 more")
@@ -342,7 +349,7 @@ func TestErrorSaysWhoCannotBeConnectedAndWhy(t *testing.T) {
 }
 
 func TestResolverErrors(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.ResolverError(errors.New("no registry node answers"))
 		b.wantState(connectivity.TransientFailure)
 		b.wantError(t.Context(), "rollcall: resolver: no registry node answers")
@@ -357,7 +364,7 @@ func TestResolverErrors(t *testing.T) {
 }
 
 func TestEmptyListClosesEverythingAndSaysWhy(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		empty := endpoint.SetReason(gresolver.State{}, `service "echo" is unknown in env "prod"`)
 		b.resolve(RoundRobin{}, servers("a", "b")...)
 		b.ready("a", "b")
@@ -384,8 +391,10 @@ func TestEmptyListClosesEverythingAndSaysWhy(t *testing.T) {
 }
 
 func TestWrongConfigIsRefused(t *testing.T) {
-	inBubble(t, func(b *bed) {
-		type other struct{ serviceconfig.LoadBalancingConfig }
+	inBubble(t, func(t *testing.T, b *bed) {
+		type other struct {
+			serviceconfig.LoadBalancingConfig
+		}
 		err := b.UpdateClientConnState(gbalancer.ClientConnState{BalancerConfig: other{}, ResolverState: stateOf(servers("a")...)})
 		if !errors.Is(err, gbalancer.ErrBadResolverState) || !strings.Contains(err.Error(), "other") {
 			t.Errorf("error %v", err)
@@ -394,14 +403,19 @@ func TestWrongConfigIsRefused(t *testing.T) {
 }
 
 func TestNothingIsPublishedAfterClose(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a", "b", "c")...)
 		b.ready("a")
 		a, c := b.sub("a"), b.sub("b")
 		c.Ready() // its publication is put off
+		begin, child := time.Now(), b.order[0]
 		b.Close()
+		if time.Since(begin) > 0 {
+			t.Error("Close waited for a timer")
+		}
 		b.wantPublished("a closed engine", 0, func() {
 			a.Set(connectivity.Idle, nil)
+			child.UpdateState(gbalancer.State{ConnectivityState: connectivity.Idle})
 			b.ResolverError(errors.New("late"))
 			time.Sleep(time.Minute)
 		})
@@ -412,7 +426,7 @@ func TestNothingIsPublishedAfterClose(t *testing.T) {
 func TestReserve(t *testing.T) {
 	for _, p := range []Picker{Random{}, RoundRobin{}, WeightedRoundRobin{}} {
 		t.Run(p.name(), func(t *testing.T) {
-			inBubble(t, func(b *bed) {
+			inBubble(t, func(t *testing.T, b *bed) {
 				b.resolve(p, server("a", draining), server("b"), server("c", draining))
 				b.ready("a", "b", "c")
 				b.wantPicks(10, map[string]int{"b": 10})
@@ -430,4 +444,73 @@ func TestReserve(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A child may call back while it is being removed.
+func TestCallbackOfARemovedChildIsIgnored(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.resolve(RoundRobin{}, servers("a", "b")...)
+		b.ready("a", "b")
+		removed := b.order[0]
+		b.resolve(RoundRobin{}, servers("b")...)
+		b.wantPublished("a removed child", 0, func() {
+			removed.UpdateState(gbalancer.State{ConnectivityState: connectivity.Idle})
+			b.pass()
+		})
+		b.sub("b").Set(connectivity.Idle, nil)
+		if got := b.cc.State().ConnectivityState; got == connectivity.Ready {
+			t.Error("READY with nobody ready")
+		}
+	})
+}
+
+func TestAPickOnAPickerThatIsOutOfDateWaits(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.resolve(RoundRobin{}, servers("a")...)
+		b.ready("a")
+		picker := b.cc.State().Picker
+		b.fail("a")
+		for _, ctx := range []context.Context{t.Context(), first(b.recorded())} {
+			if _, err := picker.Pick(gbalancer.PickInfo{Ctx: ctx}); err != gbalancer.ErrNoSubConnAvailable {
+				t.Errorf("%v, want that the call waits", err)
+			}
+			if rec := pick.FromContext(ctx); rec != nil {
+				if _, class := rec.Since(pick.Mark{}); class != pick.NeverPicked {
+					t.Errorf("class %v", class)
+				}
+			}
+		}
+	})
+}
+
+func first[A, B any](a A, _ B) A { return a }
+
+// Clients that start together must not all call the same instance first.
+func TestClientsStartAtDifferentInstances(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		starts := map[uint64]bool{}
+		for range 64 {
+			starts[newEngine(b.cc, gbalancer.BuildOptions{}).position.phase.Load()>>62] = true
+		}
+		if len(starts) < 2 {
+			t.Error("64 clients start in the same quarter of the turn")
+		}
+	})
+}
+
+func TestAnotherServerNameIsAnotherConnection(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		named := func(name string) {
+			s := stateOf(servers("a/1")...)
+			s.Endpoints[0].Addresses[0].ServerName = name
+			b.UpdateClientConnState(gbalancer.ClientConnState{ResolverState: s})
+		}
+		named("one")
+		b.ready("a")
+		old := b.sub("a")
+		named("two")
+		if !old.IsShutdown() || len(b.cc.SubConns()) != 1 {
+			t.Error("still connected under the old server name")
+		}
+	})
 }

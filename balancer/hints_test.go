@@ -27,7 +27,7 @@ func forEachPicker(t *testing.T, test func(t *testing.T, p Picker, b *bed)) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			inBubble(t, func(b *bed) { test(b.t, p, b) })
+			inBubble(t, func(t *testing.T, b *bed) { test(t, p, b) })
 		})
 	}
 }
@@ -51,7 +51,7 @@ func TestAvoid(t *testing.T) {
 
 func TestAvoidingOneSharesItsCallsAmongTheOthers(t *testing.T) {
 	for _, p := range []Picker{RoundRobin{}, WeightedRoundRobin{}} {
-		inBubble(t, func(b *bed) {
+		inBubble(t, func(t *testing.T, b *bed) {
 			b.resolve(p, servers("a", "b", "c", "d")...)
 			b.ready("a", "b", "c", "d")
 			picked := map[string]int{}
@@ -133,7 +133,7 @@ func TestPin(t *testing.T) {
 // Whoever waits for a pinned instance learns what becomes of it: gRPC asks again
 // only when a picker is published.
 func TestPinnedCallIsWokenUp(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a", "b")...)
 		b.ready("a")
 		for _, step := range []struct {
@@ -181,7 +181,7 @@ func TestClassify(t *testing.T) {
 }
 
 func TestRecordLearnsHowEachAttemptEnded(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a/1", "b/1")...)
 		ctx, rec := b.recorded()
 		b.wantWaiting(ctx)
@@ -225,7 +225,7 @@ func TestRecordLearnsHowEachAttemptEnded(t *testing.T) {
 // A record belongs to one call: one that another interceptor makes on its way
 // leaves it alone.
 func TestAnotherCallsRecordIsLeftAlone(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a", "b")...)
 		b.ready("a", "b")
 		ctx, rec := pick.NewCall(t.Context(), "/shop.Orders/Pay")
@@ -289,7 +289,7 @@ func TestClosingMark(t *testing.T) {
 
 // The mark of an answer that comes late counts for the instance that came back.
 func TestLateClosingMark(t *testing.T) {
-	inBubble(t, func(b *bed) {
+	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a/1")...)
 		b.ready("a")
 		_, done, _ := b.call(t.Context())
@@ -297,6 +297,9 @@ func TestLateClosingMark(t *testing.T) {
 		b.resolve(RoundRobin{}, servers("a/1", "b/1")...)
 		b.ready("a", "b")
 		done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true, Trailer: drain.Closing("a", "1")})
+		b.wantPicks(4, map[string]int{"b": 4})
+		b.sub("a").Set(connectivity.Idle, nil)
+		b.ready("a")
 		b.wantPicks(4, map[string]int{"b": 4})
 	})
 }

@@ -29,7 +29,11 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	} else if id, ok := rec.Pinned(); ok {
 		return p.engine.pickPinned(id, rec)
 	}
-	if c := s.choose(rec); c != nil {
+	c, o := s.choose(rec)
+	if o != none && p.engine.refresh() { // somebody better may have come
+		c, _ = p.snapshot.Load().choose(rec)
+	}
+	if c != nil {
 		return c.use(rec), nil
 	}
 	rec.NotPicked()

@@ -36,10 +36,7 @@ func (e *engine) childChanged(c *child, state connectivity.State, sc gbalancer.S
 		e.goroutines.Go(c.exitIdle)
 	}
 	e.unpublished = true
-	if e.updating {
-		return
-	}
-	if lost || e.aggregated() != e.published {
+	if lost || e.aggregated() != e.published || e.reserved && state == connectivity.Ready && c.rank() == rankWanted {
 		e.publish()
 	}
 	e.publishSoon()
@@ -90,19 +87,18 @@ func (e *engine) closing(c *child) {
 	}
 }
 
-// settle ends the taking over of a resolver state and returns how many children
+// settle publishes what a resolver state has changed and returns how many children
 // there are.
 func (e *engine) settle() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.updating = false
 	e.publishAll()
 	return len(e.order)
 }
 
 // publishSoon sees to it that what is left to publish will be.
 func (e *engine) publishSoon() {
-	if e.timer != nil || e.shut || e.updating || !e.unpublished && !e.outdated() {
+	if e.timer != nil || e.shut || !e.unpublished && !e.outdated() {
 		return
 	}
 	e.goroutines.Add(1)
@@ -111,9 +107,7 @@ func (e *engine) publishSoon() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.timer = nil
-		if !e.updating {
-			e.publishAll()
-		}
+		e.publishAll()
 	})
 }
 
@@ -142,13 +136,13 @@ func (e *engine) aggregated() connectivity.State {
 }
 
 // publish gives gRPC the state and a picker for it; whoever waits picks again. A
-// snapshot that still has a ready connection will do.
+// snapshot that still has a ready connection, and not of the reserve, will do.
 func (e *engine) publish() {
 	state := e.aggregated()
 	var p gbalancer.Picker
 	switch state {
 	case connectivity.Ready:
-		if e.lost == e.listed {
+		if e.lost == e.listed || e.reserved && e.stale {
 			e.rebuild()
 		}
 		p = &e.picker
@@ -159,6 +153,18 @@ func (e *engine) publish() {
 	}
 	e.published, e.unpublished = state, false
 	e.cc.UpdateState(gbalancer.State{ConnectivityState: state, Picker: p})
+}
+
+// refresh makes the snapshot anew if it is outdated, before the time for it has
+// come, and returns whether it has.
+func (e *engine) refresh() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.shut || !e.outdated() || e.aggregated() != connectivity.Ready {
+		return false
+	}
+	e.rebuild()
+	return true
 }
 
 // outdated says whether the snapshot differs from what a new one would be.
@@ -185,7 +191,7 @@ func (e *engine) rebuild() {
 	for _, c := range listed {
 		c.edition = e.edition
 	}
-	e.listed, e.lost, e.stale = len(listed), 0, false
+	e.listed, e.lost, e.stale, e.reserved = len(listed), 0, false, s.worst == rankReserve
 	s.schedule = e.config.picker.schedule(listed, &e.position)
 	e.picker.snapshot.Store(s)
 }

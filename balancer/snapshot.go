@@ -96,39 +96,50 @@ type snapshot struct {
 // out of the picker's order and the others' shares stay in proportion.
 const maxTurns = 8
 
-// choose returns the connection for a call with this record, or nil if none is
-// ready any more. It is where hints are honoured, for all pickers.
-func (s *snapshot) choose(rec *pick.Record) *conn {
+// choose returns the connection for a call with this record and what speaks
+// against it, or nil if none is ready any more. It is where hints are honoured,
+// for all pickers.
+func (s *snapshot) choose(rec *pick.Record) (*conn, objection) {
 	for range min(maxTurns, len(s.ready)) {
 		if c := s.schedule.next(); c.rank.Load() <= s.worst && !rec.Avoids(c.target.ID) {
-			return c
+			return c, objection(s.worst)
 		}
 	}
 	return s.search(rec)
 }
 
-// search returns the least bad of all ready connections, from a random one on so
-// that they share what nobody wants. To avoid an instance weighs more than that
-// it drains: it may have failed this call already, while a draining one serves.
-func (s *snapshot) search(rec *pick.Record) (best *conn) {
-	const avoided = rankLost
-	least := uint32(avoided + rankLost)
+// objection is what speaks against picking a connection: its rank, and more if
+// the call avoids the instance. That weighs more than draining: it may have
+// failed this call already, while a draining one serves.
+type objection uint32
+
+const (
+	none    objection = objection(rankWanted)
+	avoided objection = objection(rankLost)
+	never   objection = avoided + objection(rankLost)
+)
+
+// search returns the connection with the least objection, from a random one on so
+// that those nobody wants share what is left.
+func (s *snapshot) search(rec *pick.Record) (best *conn, least objection) {
+	least = never
 	first := rand.IntN(len(s.ready))
 	for i := range s.ready {
 		c := s.ready[(first+i)%len(s.ready)]
-		cost := c.rank.Load()
-		if cost == rankLost {
+		rank := c.rank.Load()
+		if rank == rankLost {
 			continue
 		}
+		o := objection(rank)
 		if rec.Avoids(c.target.ID) {
-			cost += avoided
+			o += avoided
 		}
-		if cost == rankWanted {
-			return c
+		if o < least {
+			best, least = c, o
 		}
-		if cost < least {
-			best, least = c, cost
+		if least == none {
+			break
 		}
 	}
-	return best
+	return best, least
 }
