@@ -19,11 +19,10 @@ type Policy struct {
 // together do not come back together.
 func (p Policy) Delay(n int) time.Duration {
 	limit := max(p.Max, p.Base)
-	d := p.Base
-	for ; n > 0 && d < limit; n-- {
-		d *= 2
+	d := max(p.Base, 0)
+	for ; n > 0 && 0 < d && d < limit; n-- {
+		d += min(d, limit-d)
 	}
-	d = min(d, limit)
 	if d <= 1 {
 		return d
 	}
