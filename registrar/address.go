@@ -3,6 +3,7 @@ package registrar
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -49,66 +50,62 @@ func (l *life) advertise(listen string) error {
 // chooseAddrs returns the addresses to advertise; none, but the port, when the
 // route to the registry has to tell.
 func (l *life) chooseAddrs(listen string, given []string) (addrs []string, port string, err error) {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		host, port = "", "" // a listener of another kind: it has to be told
-	}
-	source, told := "WithAdvertise", l.opts.advertise
-	if told == "" && len(given) > 0 {
-		for _, addr := range given {
-			if err := dialable(addr); err != nil {
-				return nil, "", fmt.Errorf("Instance.Addrs: %w", err)
-			}
+	host, port, _ := net.SplitHostPort(listen) // both empty for a listener of another kind
+	switch env := os.Getenv(AdvertiseEnv); {
+	case l.opts.advertise != "":
+		addrs, err = explicit("WithAdvertise", l.opts.advertise, port)
+	case len(given) > 0:
+		if addrs, err = given, dialable(given...); err != nil {
+			err = fmt.Errorf("Instance.Addrs: %w", err)
 		}
-		return given, port, nil
-	}
-	if told == "" {
-		source, told = AdvertiseEnv, os.Getenv(AdvertiseEnv)
-	}
-	if told != "" {
-		addr, err := explicitAddr(told, port)
-		if err != nil {
-			return nil, "", fmt.Errorf("%s is %q: %w", source, told, err)
-		}
-		return []string{addr}, port, nil
-	}
-	switch ip, err := netip.ParseAddr(host); {
+	case env != "":
+		addrs, err = explicit(AdvertiseEnv, env, port)
 	case port == "":
-		return nil, "", fmt.Errorf("the listener's address %q is not host:port: use WithAdvertise or the environment variable %s", listen, AdvertiseEnv)
-	case host == "" || err == nil && ip.Unmap().IsUnspecified():
-		return nil, port, nil
-	default:
-		addr := net.JoinHostPort(host, port)
-		return []string{addr}, port, dialable(addr)
+		err = fmt.Errorf("the listener's address %q is not host:port: use WithAdvertise or the environment variable %s", listen, AdvertiseEnv)
+	case host != "" && !everywhere(host):
+		addrs = []string{net.JoinHostPort(host, port)}
+		err = dialable(addrs...)
 	}
+	return addrs, port, err
 }
 
-// explicitAddr is host:port of what somebody wrote: that, or a host alone.
-func explicitAddr(text, port string) (string, error) {
+// explicit is host:port of what somebody wrote: that, or a host alone.
+func explicit(source, text, port string) ([]string, error) {
 	addr := text
 	if _, _, err := net.SplitHostPort(text); err != nil {
 		if port == "" {
-			return "", fmt.Errorf("it has no port and the listener has none either")
+			return nil, fmt.Errorf("%s is %q: it has no port and the listener has none either", source, text)
 		}
 		addr = net.JoinHostPort(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"), port)
 	}
-	return addr, dialable(addr)
+	if err := dialable(addr); err != nil {
+		return nil, fmt.Errorf("%s is %q: %w", source, text, err)
+	}
+	return []string{addr}, nil
 }
 
-// dialable says whether other hosts can make something of addr.
-func dialable(addr string) error {
-	if err := registry.ValidateAddr(addr); err != nil {
-		return err
-	}
-	host, _, _ := net.SplitHostPort(addr)
+// everywhere says whether host stands for all interfaces.
+func everywhere(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	switch {
-	case err == nil && ip.Unmap().IsUnspecified():
-		return fmt.Errorf("%s stands for all interfaces: nobody can dial it", host)
-	case err == nil && ip.Zone() != "":
-		return fmt.Errorf("the zone of %s means nothing to other hosts", host)
-	case err != nil && strings.ContainsAny(host, ":/ "):
-		return fmt.Errorf("%q is neither a host name nor an IP address", host)
+	return err == nil && ip.Unmap().IsUnspecified()
+}
+
+// dialable says whether other hosts can make something of the addresses.
+func dialable(addrs ...string) error {
+	for _, addr := range addrs {
+		if err := registry.ValidateAddr(addr); err != nil {
+			return err
+		}
+		host, _, _ := net.SplitHostPort(addr)
+		ip, err := netip.ParseAddr(host)
+		switch {
+		case everywhere(host):
+			return fmt.Errorf("%s stands for all interfaces: nobody can dial it", host)
+		case ip.Zone() != "":
+			return fmt.Errorf("the zone of %s means nothing to other hosts", host)
+		case err != nil && strings.ContainsAny(host, ":/ "):
+			return fmt.Errorf("%q is neither a host name nor an IP address", host)
+		}
 	}
 	return nil
 }
@@ -123,13 +120,16 @@ func (l *life) locate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the local address of the route to the registry, to advertise: %w", err)
 	}
-	addr := net.JoinHostPort(ip.Unmap().String(), l.port)
+	ip = ip.Unmap()
+	addr := net.JoinHostPort(ip.String(), l.port)
 	if err := dialable(addr); err != nil {
 		return fmt.Errorf("the local address of the route to the registry cannot be advertised: %w", err)
 	}
-	if strings.HasPrefix(l.listen, "0.0.0.0:") && !ip.Unmap().Is4() {
+	if strings.HasPrefix(l.listen, "0.0.0.0:") && !ip.Is4() {
 		return fmt.Errorf("the route to the registry is from %s, but the server listens on %s, which is IPv4 only", ip, l.listen)
 	}
-	l.setAddrs([]string{addr})
+	if l.setAddrs([]string{addr}) && ip.IsLoopback() {
+		l.opts.logger.Warn("registrar: the registry is on this host, so a loopback address is advertised, which no other host can reach; see WithAdvertise", slog.String("address", addr))
+	}
 	return nil
 }

@@ -49,6 +49,38 @@ func TestRefusalCarriesProof(t *testing.T) {
 	})
 }
 
+func TestRefusingIsNotTakenBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t).serve()
+		r.Refuse()
+		r.cancel()
+		synctest.Wait()
+		a := <-get(t.Context(), r.dial(nil))
+		wantRefused(t, r, a.err, a.trailer)
+	})
+}
+
+// A call that is on its way to the handler when the server is stopped must not
+// be executed: nobody would get the answer.
+func TestStopKeepsCallsOut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		letIn := make(chan struct{})
+		r := newRigWith(t, []grpc.ServerOption{grpc.ChainUnaryInterceptor(
+			func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+				<-letIn
+				return handler(ctx, req)
+			})}).serve()
+		call := get(t.Context(), r.dial(nil))
+		synctest.Wait()
+		r.Stop()
+		close(letIn)
+		synctest.Wait()
+		if a := <-call; a.err == nil || r.echo.Executed() != 0 {
+			t.Errorf("%v, executed %d times", a.err, r.echo.Executed())
+		}
+	})
+}
+
 // A client that has not heard that the server closes sends calls into it.
 func TestCallsWhileClosing(t *testing.T) {
 	tests := map[string]struct {

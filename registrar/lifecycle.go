@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/rollcall-go/rollcall/internal/backoff"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -23,9 +22,6 @@ const stopTimeout = time.Second
 // maxRefusing is the longest that a closing server refuses calls before it
 // stops: a call that arrives with less time than this left is not begun.
 const maxRefusing = time.Second
-
-// registerBackoff is between tries, for registries that do not retry themselves.
-var registerBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 5 * time.Second}
 
 // life takes the servers from listening to the end. Its methods are called one
 // after the other by the one goroutine that claimed the Registrar.
@@ -52,11 +48,7 @@ func (r *Registrar) serve(ctx context.Context, srv *grpc.Server, lis net.Listene
 	defer r.downWith(ctx)()
 
 	served := make(chan error, 1)
-	go func() {
-		err := srv.Serve(watched)
-		watched.Close() // a server that had been stopped before does not know it
-		served <- err
-	}()
+	go func() { served <- srv.Serve(watched) }()
 	select {
 	case <-watched.accepting:
 	case <-watched.closed:
@@ -140,86 +132,6 @@ func (l *life) ready() {
 	close(l.up)
 }
 
-// register tries until it has worked, the register timeout has passed (if that
-// counts), trying again is useless, or the server is no longer wanted: then it
-// returns neither a registration nor an error.
-func (l *life) register() (registry.Registration, error) {
-	ctx := l.wanted
-	if !l.opts.background {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, l.opts.registerTimeout)
-		defer cancel()
-	}
-	var told string
-	for n := 0; ; n++ {
-		registration, err := l.tryRegister(ctx)
-		switch {
-		case err == nil:
-			return registration, nil
-		case l.wanted.Err() != nil:
-			return nil, nil
-		case useless(err) || ctx.Err() != nil:
-			return nil, wrap("register "+l.Instance().ID, err)
-		}
-		if why := err.Error(); why != told {
-			told = why
-			l.opts.logger.Warn("registrar: not registered yet", slog.Any("error", err))
-		}
-		// When it ends early the next try says why.
-		_ = backoff.Wait(ctx, registerBackoff.Delay(n))
-	}
-}
-
-// useless says whether trying again cannot help.
-func useless(err error) bool {
-	return errors.Is(err, registry.ErrInvalid) || errors.Is(err, registry.ErrDuplicate) || errors.Is(err, registry.ErrClosed)
-}
-
-// tryRegister tries once, for as long as the register timeout.
-func (l *life) tryRegister(ctx context.Context) (registry.Registration, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.opts.registerTimeout)
-	defer cancel()
-	if err := l.locate(ctx); err != nil {
-		return nil, err
-	}
-	return l.reg.Register(ctx, l.Instance())
-}
-
-// follow reports the events of the registration until they end, or until it is
-// over and those before that have been reported.
-func (l *life) follow(events <-chan registry.Event, over <-chan struct{}) {
-	for {
-		select {
-		case e, ok := <-events:
-			if !ok {
-				return
-			}
-			l.report(e)
-			continue
-		case <-over:
-		}
-		select {
-		case e, ok := <-events:
-			if !ok {
-				return
-			}
-			l.report(e)
-		default:
-			return
-		}
-	}
-}
-
-func (l *life) report(e registry.Event) {
-	level := slog.LevelInfo
-	if e.Err != nil {
-		level = slog.LevelWarn
-	}
-	l.opts.logger.LogAttrs(context.Background(), level, "registrar: registration: "+e.Kind.String(),
-		slog.String("node", e.Node), slog.Any("error", e.Err))
-	l.opts.onEvent(e)
-}
-
 // end closes a server that nobody can know from the registry.
 func (l *life) end() error {
 	l.drain()
@@ -283,7 +195,7 @@ func (l *life) close() error {
 	switch {
 	case !returned:
 		return fmt.Errorf("registrar: %w: grpc.Server.Stop waits for handlers that do not return", ErrForced)
-	case l.opts.foreign:
+	case !l.optioned.Load():
 		return fmt.Errorf("registrar: %w, if there were any: a server without ServerOptions does not count them", ErrForced)
 	case inHand > 0:
 		return fmt.Errorf("registrar: %w: %d of them", ErrForced, inHand)

@@ -26,7 +26,7 @@ import (
 // could be broken and, by check, at the end.
 func TestAnyLife(t *testing.T) {
 	seed := rand.Uint64()
-	for i := range uint64(150) {
+	for i := range uint64(100) {
 		t.Run(fmt.Sprintf("seed=%d,%d", seed, i), func(t *testing.T) {
 			bubble(t, func(t *testing.T) { newModel(t, rand.New(rand.NewPCG(seed, i))).play() })
 		})

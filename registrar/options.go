@@ -87,9 +87,10 @@ func WithAdvertise(addr string) Option { return func(o *options) { o.advertise =
 func WithRegisterTimeout(d time.Duration) Option { return func(o *options) { o.registerTimeout = d } }
 
 // WithRegisterInBackground serves while the registry cannot be reached and goes
-// on trying, for ever, with backoff. The health service then says SERVING from
-// the start, because clients that know the address from before may use it.
-// Default: off, Serve fails after the register timeout.
+// on trying, for ever, with backoff; only an error that cannot go away ends it:
+// ErrInvalid, ErrDuplicate and ErrClosed of package registry. The health service
+// then says SERVING from the start, because clients that know the address from
+// before may use it. Default: off, Serve fails after the register timeout.
 func WithRegisterInBackground() Option { return func(o *options) { o.background = true } }
 
 // WithDeregisterTimeout bounds how long a shutdown waits for the registry to

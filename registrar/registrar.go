@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -110,10 +111,13 @@ func (r *Registrar) Instance() registry.Instance {
 	return r.inst.Clone()
 }
 
-func (r *Registrar) setAddrs(addrs []string) {
+// setAddrs says whether they are others than before.
+func (r *Registrar) setAddrs(addrs []string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	changed := !slices.Equal(r.inst.Addrs, addrs)
 	r.inst.Addrs = addrs
+	return changed
 }
 
 // State returns where in its life the server is.
@@ -158,8 +162,10 @@ func (r *Registrar) Serve(ctx context.Context, srv *grpc.Server, lis net.Listene
 // bounds Start only.
 //
 // Shutdown closes the servers given here, gracefully and within the bounds. If
-// none is given, that is left to the caller, after Shutdown. A health service is
-// not added to a server that is serving already: use WithHealthServer.
+// none is given, that is left to the caller, after Shutdown; so it must be for a
+// server that is called through ServeHTTP, where GracefulStop cuts calls off. A
+// health service cannot be added to a server that is serving already: use
+// WithHealthServer.
 //
 // When Start fails the life is over and the servers given are stopped.
 func (r *Registrar) Start(ctx context.Context, addr string, servers ...*grpc.Server) error {
@@ -241,7 +247,6 @@ func (r *Registrar) goDown(why error) {
 	r.claimed = true
 	r.mu.Unlock()
 	if unborn {
-		r.kill()
 		r.finish(nil)
 	}
 }
@@ -256,7 +261,6 @@ func (r *Registrar) downWith(ctx context.Context) (release func() bool) {
 
 // finish is the end of the life; its one caller is who claimed it.
 func (r *Registrar) finish(err error) error {
-	r.gate.mark()
 	r.unwant(errEnded)
 	r.kill()
 	r.enter(StateStopped)

@@ -111,6 +111,22 @@ func TestStartGivesUpWithItsContext(t *testing.T) {
 	})
 }
 
+func TestContextEndsAsStartSucceeds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		r := newRig(t, registrar.WithStateObserver(func(s registrar.State) {
+			if s == registrar.StateRegistered {
+				cancel()
+			}
+		}))
+		r.begin()
+		if err := r.Start(ctx, addr, r.server); !errors.Is(err, context.Canceled) || r.State() != registrar.StateStopped {
+			t.Errorf("Start returned %v in state %v", err, r.State())
+		}
+		r.wantResult(nil)
+	})
+}
+
 func TestStartOutlivesItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t)

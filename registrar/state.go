@@ -38,7 +38,10 @@ func (s State) String() string {
 // enter makes s the state. Only the one who runs the life calls it.
 func (r *Registrar) enter(s State) {
 	attrs := []slog.Attr{slog.String("state", s.String())}
-	if s >= StateDraining {
+	switch {
+	case s == StateRegistered:
+		attrs = append(attrs, slog.Any("addrs", r.Instance().Addrs))
+	case s > StateRegistered:
 		attrs = append(attrs, slog.Any("why", context.Cause(r.wanted)), slog.Int("inHand", r.InHand()))
 	}
 	r.state.Store(int32(s))
