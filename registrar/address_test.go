@@ -143,6 +143,20 @@ func TestRouteIsLookedUpAgain(t *testing.T) {
 	})
 }
 
+func TestNoRouteIsTheReason(t *testing.T) {
+	t.Setenv(registrar.AdvertiseEnv, "")
+	bubble(t, func(t *testing.T) {
+		r := newRig(t)
+		r.lis.Close()
+		r.lis = idle{"[::]:9000", make(chan struct{})}
+		r.Registrar = registrar.New(&routedRegistry{r.reg, "10.1.1.1", 1000}, registry.Instance{Service: service})
+		r.server = grpc.NewServer(r.ServerOptions()...)
+		if err := r.Serve(t.Context(), r.server, r.lis); !errors.Is(err, errDown) {
+			t.Errorf("Serve returned %v", err)
+		}
+	})
+}
+
 func FuzzAdvertise(f *testing.F) {
 	for _, seed := range []string{"", "a", "a:1", ":1", "[::1]", "::1", "[::1]:80", "0.0.0.0", "[fe80::1%lo]:1", "a b", "\x00"} {
 		f.Add(seed, "10.0.0.1:9000")

@@ -194,6 +194,21 @@ func TestShutdownIsCancelled(t *testing.T) {
 	})
 }
 
+func TestShutdownWithoutAnyTime(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t).serve()
+		r.reg.set(nil, 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 0)
+		defer cancel()
+		if err := r.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown returned %v", err)
+		}
+		// The registry was told.
+		r.journal.check(t, "0s listening", "0s register", "0s registered", "0s draining", "0s deregister",
+			"300ms closing", "300ms listener closed", "300ms stopped")
+	})
+}
+
 func TestMistakes(t *testing.T) {
 	inst := registry.Instance{Service: service}
 	tests := map[string]struct {

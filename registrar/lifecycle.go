@@ -148,7 +148,7 @@ func (l *life) drain() {
 // deregister takes the instance out of the registry, if that works in time.
 func (l *life) deregister(registration registry.Registration) {
 	parent, bound := l.alive, min(l.opts.deregisterTimeout, l.remaining()/2)
-	if l.alive.Err() != nil { // a hard stop from the start: the registry is told all the same
+	if l.alive.Err() != nil || bound == 0 { // no time from the start: the registry is told all the same
 		parent, bound = context.Background(), stopTimeout
 	}
 	ctx, cancel := context.WithTimeout(parent, bound)

@@ -3,6 +3,7 @@ package registrar
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -31,15 +32,20 @@ func (l *life) register() (registry.Registration, error) {
 			return registration, nil
 		case l.wanted.Err() != nil:
 			return nil, nil
-		case useless(err) || ctx.Err() != nil:
+		case useless(err):
 			return nil, wrap("register "+l.Instance().ID, err)
 		}
 		if why := err.Error(); why != told {
 			told = why
 			l.opts.logger.Warn("registrar: not registered yet", slog.Any("error", err))
 		}
-		// When it ends early the next try says why.
-		_ = backoff.Wait(ctx, registerBackoff.Delay(n))
+		if backoff.Wait(ctx, registerBackoff.Delay(n)) == nil {
+			continue
+		}
+		if l.wanted.Err() != nil {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("registrar: could not register %s within %v: %w", l.Instance().ID, l.opts.registerTimeout, err)
 	}
 }
 

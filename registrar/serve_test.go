@@ -1,9 +1,11 @@
 package registrar_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -222,7 +224,10 @@ func TestRegistrationFails(t *testing.T) {
 				} else {
 					go func() { r.result <- r.Serve(r.ctx, r.server, r.lis) }()
 				}
-				r.wantResult(test.err)
+				err := <-r.result
+				if !errors.Is(err, test.err) || test.after > 0 && !strings.Contains(err.Error(), "within 10s") {
+					t.Errorf("Serve returned %v", err)
+				}
 				asked, holds := r.reg.count()
 				if test.after > 0 && test.takes == 0 && asked < 3 || test.after == 0 && asked != 1 || holds != 0 {
 					t.Errorf("asked %d times, %d registrations left", asked, holds)
@@ -250,7 +255,9 @@ func TestRegistrationFails(t *testing.T) {
 func TestRegistersInBackground(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := health.NewServer()
-		r := newRig(t, registrar.WithRegisterInBackground(), registrar.WithHealthServer(h))
+		var log bytes.Buffer // read when nobody writes any more
+		r := newRig(t, registrar.WithRegisterInBackground(), registrar.WithHealthServer(h),
+			registrar.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		r.reg.set(errDown, 0)
 		client := r.serve().dial(nil)
 		time.Sleep(5 * time.Minute)
@@ -270,6 +277,9 @@ func TestRegistersInBackground(t *testing.T) {
 		}
 		r.cancel()
 		r.wantResult(nil)
+		if got := strings.Count(log.String(), errDown.Error()); got != 1 {
+			t.Errorf("the same failure was logged %d times:\n%s", got, log.String())
+		}
 	})
 }
 
