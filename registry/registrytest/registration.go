@@ -225,10 +225,11 @@ var closeChecks = []check{
 			w.returns("Close", func() { client.Close() })
 		}
 		_, registered := client.Register(w.within(), w.instance(1))
+		_, again := client.Register(w.within(), w.instance(1))
 		_, fetched := client.Fetch(w.within(), w.service)
 		_, watched := client.Watch(w.within(), w.service)
 		for what, err := range map[string]error{
-			"Register": registered, "Fetch": fetched, "Watch": watched,
+			"Register": registered, "Register again": again, "Fetch": fetched, "Watch": watched,
 			"Update": reg.Update(w.within(), w.instance(0)),
 		} {
 			if !errors.Is(err, registry.ErrClosed) {
