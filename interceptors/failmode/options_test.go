@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -84,10 +83,10 @@ func (c *counting) FindDescriptorByName(name protoreflect.FullName) (protoreflec
 
 func TestWithDescriptors(t *testing.T) {
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("bank.proto"), Package: proto.String("bank"),
-		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("M")}},
-		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Accounts"), Method: []*descriptorpb.MethodDescriptorProto{{
-			Name: proto.String("Close"), InputType: proto.String(".bank.M"), OutputType: proto.String(".bank.M"),
+		Name: new("bank.proto"), Package: new("bank"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: new("M")}},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: new("Accounts"), Method: []*descriptorpb.MethodDescriptorProto{{
+			Name: new("Close"), InputType: new(".bank.M"), OutputType: new(".bank.M"),
 			Options: &descriptorpb.MethodOptions{IdempotencyLevel: descriptorpb.MethodOptions_IDEMPOTENT.Enum()},
 		}}}},
 	}, nil)

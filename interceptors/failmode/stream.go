@@ -156,51 +156,52 @@ func (s *stream) RecvMsg(m any) error {
 	if s.over != nil {
 		return s.over
 	}
-	var ended bool
-	receive := func() error {
-		err := s.attempt().RecvMsg(m)
-		if ended = errors.Is(err, io.EOF); ended {
-			return nil
+	err := s.receive(m)
+	if err != nil && !errors.Is(err, io.EOF) {
+		again := func() error { return s.receive(m) }
+		if err = s.through(err, again); err != nil && !errors.Is(err, io.EOF) {
+			return err
 		}
-		if err == nil {
-			err = s.call.Settle()
-		}
-		return err
-	}
-	if err := s.through(receive(), receive); err != nil {
-		return err
 	}
 	s.begun()
-	if ended || !s.desc.ServerStreams {
+	if err != nil || !s.desc.ServerStreams {
 		s.call.Succeed()
 		s.over = io.EOF
 	}
-	if ended {
-		return io.EOF
-	}
-	return nil
+	return err
 }
 
-// through deals with err, the outcome of do: other attempts are made to do it as
-// long as that can be right.
-func (s *stream) through(err error, do func() error) error {
-	switch {
-	case err == nil:
-		return nil
-	case s.committed.Load():
-		err = s.call.Fail(err, attempt.Begun)
-	default:
-		err = s.call.Resume(err, func(ctx context.Context, opts []grpc.CallOption) error {
-			if err := s.reopen(ctx, opts); err != nil {
-				return err
-			}
-			return do()
-		})
+// receive is RecvMsg for one attempt.
+func (s *stream) receive(m any) error {
+	if err := s.attempt().RecvMsg(m); err != nil {
+		return err
 	}
+	return s.call.Settle()
+}
+
+// through deals with err, with which the stream has failed: other attempts are
+// made to do what is to be done, as long as that can be right. A stream that
+// ends well, io.EOF, is none that fails.
+func (s *stream) through(err error, do func() error) error {
+	if s.committed.Load() {
+		s.over = failure(&s.call, s.call.Fail(err, attempt.Begun))
+		return s.over
+	}
+	var end error
+	err = s.call.Resume(err, func(ctx context.Context, opts []grpc.CallOption) error {
+		if err := s.reopen(ctx, opts); err != nil {
+			return err
+		}
+		if end = do(); errors.Is(end, io.EOF) {
+			return nil
+		}
+		return end
+	})
 	if err != nil {
 		s.over = failure(&s.call, err)
+		return s.over
 	}
-	return s.over
+	return end
 }
 
 // Header implements grpc.ClientStream. If the stream has failed without one, it
@@ -214,19 +215,19 @@ func (s *stream) Header() (metadata.MD, error) {
 	}
 	s.recv.Lock()
 	defer s.recv.Unlock()
-	header := func() error {
+	header := func() (err error) {
 		if md, err = s.attempt().Header(); md != nil || err != nil {
 			s.committed.Store(true)
 			return err
 		}
 		return s.call.Ended()
 	}
-	switch {
-	case s.over != nil:
-	case s.attempt() != current: // RecvMsg has made another attempt meanwhile
-		s.through(header(), header)
-	default:
-		s.through(s.call.Ended(), header)
+	err = s.call.Ended()
+	if s.attempt() != current { // RecvMsg has made another attempt meanwhile
+		err = header()
+	}
+	if s.over == nil && err != nil {
+		s.through(err, header)
 	}
 	return md, nil // as in gRPC: the error is for RecvMsg to tell
 }

@@ -84,6 +84,24 @@ func pinAfter(w *world, t *testing.T) (string, bool) {
 	return record.Pinned()
 }
 
+// A pin that the caller has set is the caller's: no mode moves or removes it.
+func TestPinOfTheCallerStays(t *testing.T) {
+	for _, mode := range []failmode.Mode{failmode.Failfast, failmode.Failretry, failmode.Failover} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, "abc", mode)
+			w.server("b").OnCall(testenv.Answer(codes.Unavailable))
+			ctx, record := pick.NewContext(t.Context())
+			record.Pin("b")
+			if _, err := w.client.Get(ctx, get); err == nil || w.executed() != w.server("b").Executed() {
+				t.Errorf("%v: %v, executed %d times, at b %d", mode, err, w.executed(), w.server("b").Executed())
+			}
+			if id, _ := record.Pinned(); id != "b" {
+				t.Errorf("%v: pinned to %q", mode, id)
+			}
+		})
+	}
+}
+
 // kill is a Hook that kills the server while it executes the call.
 func kill(s *testenv.Server) testenv.Hook {
 	return func(ctx context.Context, method string) error {

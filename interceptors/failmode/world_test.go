@@ -22,6 +22,7 @@ import (
 type world struct {
 	*testenv.System
 	servers []*testenv.Server
+	names   *manual.Resolver
 	conn    *grpc.ClientConn
 	client  echov1.EchoClient
 
@@ -57,10 +58,10 @@ func (w *world) note(e failmode.AttemptEvent) {
 
 // dial connects to all servers by the rollcall policy. Only in a bubble.
 func (w *world) dial(opts ...grpc.DialOption) {
-	r := manual.NewBuilderWithScheme("world")
-	r.InitialState(w.state())
+	w.names = manual.NewBuilderWithScheme("world")
+	w.names.InitialState(w.state())
 	opts = append([]grpc.DialOption{
-		grpc.WithResolvers(r), grpc.WithIdleTimeout(0),
+		grpc.WithResolvers(w.names), grpc.WithIdleTimeout(0),
 		grpc.WithDefaultServiceConfig(balancer.ServiceConfig(balancer.RoundRobin{})),
 	}, opts...)
 	w.conn = w.Dial("world:///echo", opts...)
@@ -68,6 +69,9 @@ func (w *world) dial(opts ...grpc.DialOption) {
 	w.conn.Connect()
 	time.Sleep(time.Second) // of the bubble: every server is connected
 }
+
+// update tells the client which servers there are now.
+func (w *world) update() { w.names.UpdateState(w.state()) }
 
 func (w *world) state() (state gresolver.State) {
 	for _, s := range w.servers {

@@ -219,16 +219,17 @@ func (c *Call) event(err error) Event {
 // explain is the error of an attempt, or why this call ended it where it did
 // that itself.
 func (c *Call) explain(e Event) error {
-	switch context.Cause(c.scope.ctx) {
-	case errTimeout:
-		if status.Code(e.Err) == codes.Canceled {
-			return errTimeout
-		}
-	case errNoPick:
-		if len(e.Picks) == 0 && c.pinned != "" {
-			return status.Errorf(codes.Unavailable, "pinned instance %s is still connecting after %v", c.pinned, c.next.bound)
-		}
-		return status.Errorf(codes.Unavailable, "no instance was ready within %v: %s", c.next.bound, status.Convert(e.Err).Message())
+	cause := context.Cause(c.scope.ctx)
+	switch {
+	case c.ctx.Err() != nil: // the caller's doing
+		return e.Err
+	case cause == errTimeout && status.Code(e.Err) == codes.Canceled:
+		return errTimeout
+	case cause == errNoPick && c.pinned != "":
+		return status.Errorf(codes.Unavailable, "pinned instance %s is still connecting after %v", c.pinned, c.next.bound)
+	case cause == errNoPick:
+		return status.Errorf(codes.Unavailable, "no instance was ready within %v: %s",
+			c.next.bound.Round(time.Millisecond), status.Convert(e.Err).Message())
 	}
 	return e.Err
 }

@@ -44,6 +44,7 @@ func TestBudget(t *testing.T) {
 		"time earns the floor":                    {0, 10, func(b *attempt.Budget) { taken(b, 30); time.Sleep(time.Second) }, 10},
 		"time earns no more than a window":        {0, 10, func(*attempt.Budget) { time.Sleep(time.Hour) }, 30},
 		"calls of long ago have faded":            {1, 0, func(b *attempt.Budget) { calls(b, 1000); time.Sleep(100 * window) }, 10},
+		"what was not used fades":                 {1, 0, func(b *attempt.Budget) { calls(b, 1001); b.Take(); time.Sleep(window / 2) }, 500},
 		"what was not used has faded in a window": {1, 0, func(b *attempt.Budget) { calls(b, 1000); b.Take(); time.Sleep(window) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

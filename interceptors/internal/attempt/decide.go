@@ -21,7 +21,7 @@ const (
 	NotRetryable    = "this error is never retried"
 	MayHaveExecuted = "may have executed"
 	UsedUp          = "no attempts left"
-	CallerEnded     = "the caller gave up"
+	CallerEnded     = "the caller's context has ended"
 	NoTime          = "the deadline leaves no time"
 	BudgetEmpty     = "the retry budget is empty"
 	PinGone         = "the pinned instance is gone"
