@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os/exec"
 	"slices"
@@ -19,20 +20,26 @@ const (
 	middleware = "github.com/grpc-ecosystem/go-grpc-middleware/v2/..."
 )
 
-// rule says what a package may import.
+// rule says what packages may import besides the standard library.
 type rule struct {
-	of  string
+	of  string // a package, or with "/..." what is below it, too
 	may []string
 }
 
-// imports is the architecture: what each package may import besides the standard
-// library. The first rule that fits a package holds; "/..." means whatever is
-// below, too. A package without a rule fails the test.
-var imports = []rule{
-	// A registry knows nothing of gRPC.
-	{"registry/...", []string{"registry/...", "internal/backoff"}},
+// rules are the architecture. Every package has exactly one.
+var rules = []rule{
+	// A registry knows nothing of gRPC, and its backends nothing of each other.
+	{"registry", nil},
+	{"registry/internal/wire", nil},
+	{"registry/internal/claim", []string{"registry"}},
+	{"registry/internal/events", []string{"registry"}},
+	{"registry/internal/watch", []string{"registry"}},
+	{"registry/memory", []string{"registry", "registry/internal/..."}},
+	{"registry/httpregistry", []string{"registry", "registry/internal/...", "internal/backoff"}},
+	{"registry/registryserver", []string{"registry", "registry/internal/...", "internal/backoff"}},
+	{"registry/registrytest", []string{"registry", "registry/internal/...", "internal/backoff"}},
 
-	// Both sides of gRPC meet in these.
+	// The bridges, where both sides of gRPC meet.
 	{"pick", nil},
 	{"endpoint", []string{"registry", grpc}},
 	{"drain", []string{grpc, errdetails}},
@@ -41,43 +48,109 @@ var imports = []rule{
 	{"resolver", []string{"registry", "endpoint", "internal/backoff", grpc}},
 	{"balancer", []string{"registry", "endpoint", "pick", "drain", "internal/backoff", grpc}},
 	{"registrar", []string{"registry", "drain", "internal/backoff", grpc}},
-	{"interceptors/...", []string{"interceptors/internal/...", "pick", "drain", "internal/backoff", grpc, protobuf}},
+	{"interceptors/track", []string{"pick", "drain", grpc}},
+	{"interceptors/failmode", []string{"interceptors/internal/attempt", "pick", "drain", "internal/backoff", grpc, protobuf}},
+	{"interceptors/internal/attempt", []string{"pick", "drain", "internal/backoff", grpc}},
 
 	{"internal/backoff", nil},
+	{"proto/...", []string{grpc, protobuf}},
+
+	// What only tests import.
 	{"internal/proc", nil},
 	{"internal/fakecc", []string{grpc}},
 	{"internal/testenv", []string{"registry", "registry/memory", "registry/registrytest", "proto/...", grpc}},
-	{"proto/...", []string{grpc, protobuf}},
+	{"test", nil},
 
 	// Programs put the parts together.
 	{"cmd/...", []string{"registry/...", "cmd/..."}},
+	{"examples/internal/cli", nil},
 	{"examples/demo", []string{"examples/internal/...", "internal/proc"}},
-	{"examples/internal/...", nil},
-	{"examples/...", []string{"registry/...", "resolver", "balancer", "registrar", "interceptors/...", "drain", "proto/...", "examples/internal/...", grpc, middleware}},
-	{"test", nil},
+	{"examples/quickstart/...", programs},
+	{"examples/echo-client", programs},
+	{"examples/echo-server", programs},
 }
 
-// forTests are packages that only tests may import.
+var programs = []string{
+	"registry/...", "resolver", "balancer", "registrar", "interceptors/...", "drain",
+	"proto/...", "examples/internal/...", grpc, middleware,
+}
+
+// forTests are packages that no rule lets anybody import.
 var forTests = []string{"internal/fakecc", "internal/testenv"}
 
 func TestImportsKeepTheArchitecture(t *testing.T) {
-	for _, p := range packages(t) {
-		of := strings.TrimPrefix(p.ImportPath, module+"/")
-		i := slices.IndexFunc(imports, func(r rule) bool { return fits(of, r.of) })
-		if i < 0 {
-			t.Errorf("%s has no rule: say in the table what it may import", of)
+	for _, violation := range violations(rules, packages(t)) {
+		t.Error(violation)
+	}
+}
+
+// violations says what in the packages is against the rules.
+func violations(rules []rule, packages []listed) (found []string) {
+	for _, p := range packages {
+		of := local(p.ImportPath)
+		fitting := slices.DeleteFunc(slices.Clone(rules), func(r rule) bool { return !fits(of, r.of) })
+		if len(fitting) != 1 {
+			found = append(found, fmt.Sprintf("%s has %d rules: say once in the table what it may import", of, len(fitting)))
 			continue
 		}
 		for _, path := range p.Imports {
-			if !isStandard(path) && !imports[i].allows(strings.TrimPrefix(path, module+"/")) {
-				t.Errorf("%s imports %s; it may import %v, and for tests only %v", of, path, imports[i].may, forTests)
+			if !isStandard(path) && !fitting[0].allows(local(path)) {
+				found = append(found, fmt.Sprintf("%s imports %s; it may import %v", of, path, fitting[0].may))
 			}
 		}
 	}
+	for _, r := range rules {
+		if !slices.ContainsFunc(packages, func(p listed) bool { return fits(local(p.ImportPath), r.of) }) {
+			found = append(found, fmt.Sprintf("the rule for %s is for no package", r.of))
+		}
+	}
+	return found
 }
 
 func (r rule) allows(path string) bool {
 	return !slices.Contains(forTests, path) && slices.ContainsFunc(r.may, func(pattern string) bool { return fits(path, pattern) })
+}
+
+// local is the path within the module.
+func local(path string) string { return strings.TrimPrefix(path, module+"/") }
+
+func TestViolationsAreFound(t *testing.T) {
+	all := packages(t)
+	if found := violations(rules, all); len(found) > 0 {
+		t.Fatalf("they are in the module itself: %q", found)
+	}
+	for _, test := range []struct{ of, imports, want string }{
+		{"registry", "google.golang.org/grpc/codes", "registry imports google.golang.org/grpc/codes"},
+		{"registry/memory", "google.golang.org/grpc", "registry/memory imports google.golang.org/grpc"},
+		{"registry/httpregistry", module + "/registry/registryserver", "registry/httpregistry imports"},
+		{"registry/internal/wire", module + "/registry", "registry/internal/wire imports"},
+		{"pick", module + "/registry", "pick imports"},
+		{"pick", "google.golang.org/grpc/status", "pick imports"},
+		{"drain", module + "/pick", "drain imports"},
+		{"resolver", module + "/balancer", "resolver imports"},
+		{"resolver", module + "/registry/httpregistry", "resolver imports"},
+		{"balancer", module + "/interceptors/failmode", "balancer imports"},
+		{"balancer", module + "/resolver", "balancer imports"},
+		{"registrar", module + "/registry/memory", "registrar imports"},
+		{"interceptors/track", module + "/interceptors/failmode", "interceptors/track imports"},
+		{"interceptors/failmode", module + "/balancer", "interceptors/failmode imports"},
+		{"interceptors/failmode", "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector", "interceptors/failmode imports"},
+		{"resolver", module + "/internal/testenv", "resolver imports"},
+		{"cmd/registryd", "go.etcd.io/etcd/client/v3", "cmd/registryd imports"},
+		{"registry/etcd", "context", "registry/etcd has 0 rules"},
+		{"interceptors/newone", "google.golang.org/grpc", "interceptors/newone has 0 rules"},
+	} {
+		added := append(slices.Clone(all), listed{ImportPath: module + "/" + test.of, Imports: []string{test.imports}})
+		if found := violations(rules, added); len(found) != 1 || !strings.HasPrefix(found[0], test.want) {
+			t.Errorf("when %s imports %s: %q, want %q", test.of, test.imports, found, test.want)
+		}
+	}
+	if found := violations(append(slices.Clone(rules), rule{of: "registry/..."}), all); len(found) == 0 {
+		t.Error("two rules for one package are not found")
+	}
+	if found := violations(append(slices.Clone(rules), rule{of: "gone"}), all); !slices.Equal(found, []string{"the rule for gone is for no package"}) {
+		t.Errorf("a rule for no package: %q", found)
+	}
 }
 
 // A user's module gets what is needed and nothing else.
@@ -88,11 +161,28 @@ func TestDependencies(t *testing.T) {
 		"google.golang.org/grpc",
 		"google.golang.org/protobuf",
 	}
-	out, err := exec.Command("go", "list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all").Output()
+	edit := exec.Command("go", "mod", "edit", "-json")
+	edit.Dir = ".."
+	out, err := edit.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Fields(string(out)); !slices.Equal(got, want) {
+	var file struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal(out, &file); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, require := range file.Require {
+		if !require.Indirect {
+			got = append(got, require.Path)
+		}
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
 		t.Errorf("the module depends directly on %v, want %v", got, want)
 	}
 }
