@@ -59,6 +59,9 @@ func (m *methods) promised(method string) bool {
 	if known, ok := m.known.Load(method); ok {
 		return known.(bool)
 	}
+	if m.descriptors == nil {
+		return false
+	}
 	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
 	found, err := m.descriptors.FindDescriptorByName(protoreflect.FullName(name))
 	if err != nil {

@@ -83,10 +83,13 @@ func Idempotent(may bool) CallOption {
 }
 
 // WithObserver has f told of every attempt when it has ended, in the goroutine
-// of the call. A stream that the caller abandons is not told of.
+// of the call; nil tells nobody. A stream that the caller abandons is not told of.
 func WithObserver(f func(AttemptEvent)) CallOption {
 	return CallOption{set: func(c *config) {
-		c.observe = func(e attempt.Event) { f(AttemptEvent(e)) }
+		c.observe = nil
+		if f != nil {
+			c.observe = func(e attempt.Event) { f(AttemptEvent(e)) }
+		}
 	}}
 }
 
@@ -99,7 +102,7 @@ func WithIdempotent(methods ...string) Option {
 
 // WithDescriptors says where to look for a method's idempotency_level; the
 // default is protoregistry.GlobalFiles, which has all generated code of the
-// program.
+// program. With nil nothing is looked up.
 func WithDescriptors(d Descriptors) Option {
 	return interceptorOption(func(c *config) { c.methods.descriptors = d })
 }

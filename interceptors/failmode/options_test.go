@@ -112,6 +112,14 @@ func TestWithDescriptors(t *testing.T) {
 	}
 }
 
+// Options that are given nothing do nothing.
+func TestEmptyOptions(t *testing.T) {
+	opts := []failmode.Option{failmode.WithDescriptors(nil), failmode.WithObserver(nil), failmode.WithIdempotent()}
+	if got := attempts(t, echov1.Echo_Get_FullMethodName, failmode.Failover, opts); got != 1 {
+		t.Errorf("%d attempts, want 1: nothing says that the method may run again", got)
+	}
+}
+
 func TestOptionsOfASingleCall(t *testing.T) {
 	const unsafe, safe = echov1.Echo_Add_FullMethodName, echov1.Echo_Get_FullMethodName
 	for name, tt := range map[string]struct {
