@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"sync"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -66,6 +67,12 @@ func (r *Registry) Register(ctx context.Context, inst registry.Instance) (regist
 	r.registrations[reg] = struct{}{}
 	r.store.put(reg, reg.inst)
 	return reg, nil
+}
+
+// LocalAddr returns the loopback address: whoever uses this registry is in the
+// same process. It is what a server advertises that listens on all interfaces.
+func (r *Registry) LocalAddr(context.Context) (netip.Addr, error) {
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 }
 
 // Fetch implements registry.Registry. The answer is always fresh.
