@@ -21,7 +21,7 @@ func TestSharesFollowThePolicy(t *testing.T) {
 		{"round_robin", map[string]float64{"a": 1. / 3, "b": 1. / 3, "c": 1. / 3}, 0.01},
 	} {
 		t.Run(tc.policy, func(t *testing.T) {
-			r := finish(t, startClient(t, registry, "-policy", tc.policy, "-rps", "2000", "-duration", arg(within(5*time.Second, 30*time.Second))))
+			r := finish(t, startClient(t, registry, "-policy", tc.policy, "-warm-up", "500ms", "-rps", "2000", "-duration", arg(within(5*time.Second, 30*time.Second))))
 			r.failsNone(t)
 			if got, want := slices.Sorted(maps.Keys(r.PerInstance)), slices.Sorted(maps.Keys(tc.want)); !slices.Equal(got, want) {
 				t.Errorf("served by %v, want %v", got, want)
@@ -57,7 +57,7 @@ func TestStreamsAreBalanced(t *testing.T) {
 	_, registry := startRegistry(t, "127.0.0.1:0")
 	startServer(t, registry, "a")
 	startServer(t, registry, "b")
-	r := finish(t, startClient(t, registry, "-method", "stream", "-policy", "round_robin", "-rps", "200", "-duration", "1s"))
+	r := finish(t, startClient(t, registry, "-method", "stream", "-policy", "round_robin", "-warm-up", "500ms", "-rps", "200", "-duration", "1s"))
 	r.failsNone(t)
 	if a, b := r.PerInstance["a"], r.PerInstance["b"]; a-b > 2 || b-a > 2 {
 		t.Errorf("a served %d streams and b %d", a, b)

@@ -24,7 +24,7 @@ const about = `demo runs a registry, three servers and a client, restarts the se
 after another under load, kills one, and says how many calls failed.`
 
 // limit is how long the demo may take; it takes about half of that.
-const limit = 90 * time.Second
+const limit = 55 * time.Second
 
 func run(args []string, stdout io.Writer) error {
 	flags := cli.NewFlags("demo", about)

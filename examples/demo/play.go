@@ -26,7 +26,7 @@ type act struct {
 }
 
 var acts = []act{
-	{"steady load: shares follow the weights", func(s *system) error { return s.pause(6500 * time.Millisecond) }, true},
+	{"steady load: shares follow the weights", func(s *system) error { return s.pause(7 * time.Second) }, true},
 	{"rolling restart: every server leaves and comes back", roll, false},
 	{"sudden death: one server is killed", kill, false},
 }

@@ -90,7 +90,7 @@ func (s *system) startServer(inst instance) error {
 // startClient starts the load; its rows appear as they come.
 func (s *system) startClient(rps int) error {
 	_, err := s.start("client", s.relay(), "echo-client", "-registry", s.registry, "-service", service,
-		"-poll", "500ms", "-rps", fmt.Sprint(rps), "-duration", "0", "-fail-mode", "failover", "-method", "get")
+		"-poll", "500ms", "-warm-up", "500ms", "-rps", fmt.Sprint(rps), "-duration", "0", "-fail-mode", "failover", "-method", "get")
 	return err
 }
 

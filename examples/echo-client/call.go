@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"google.golang.org/grpc"
@@ -126,6 +127,18 @@ func dialOptions(cfg config, stats *stats, logger *slog.Logger) []grpc.DialOptio
 		grpc.WithChainUnaryInterceptor(unary...),
 		grpc.WithChainStreamInterceptor(stream...),
 	}
+}
+
+// warmUp connects for so long before there are calls, so that none finds half of
+// the instances connected.
+func (c *client) warmUp(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	c.conn.Connect()
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
 }
 
 // close waits until nothing of the client runs any more.

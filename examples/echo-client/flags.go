@@ -38,7 +38,7 @@ type config struct {
 	method                     string
 	waitForReady               bool
 	rps                        float64
-	duration                   time.Duration
+	warmUp, duration           time.Duration
 	maxInFlight                int
 	json, verbose              bool
 }
@@ -51,11 +51,11 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	flags.StringVar(&c.service, "service", cli.DefaultService, "the service to call")
 	flags.StringVar(&c.target, "target", "", "a gRPC `target` to call instead of -service")
 	flags.DurationVar(&c.poll, "poll", 5*time.Second, "how often to look for changes in the registry")
-	flags.Func("policy", "how an instance is chosen: random, round_robin or weighted_round_robin (default weighted_round_robin)", func(s string) (err error) {
+	flags.Func("policy", "the `name` of how an instance is chosen: random, round_robin or weighted_round_robin (default weighted_round_robin)", func(s string) (err error) {
 		c.policy, err = balancer.ParsePicker(s)
 		return err
 	})
-	flags.Func("fail-mode", "what follows a failed attempt: nothing (failfast), the same instance again (failretry) or another one (failover) (default failover)", func(s string) (err error) {
+	flags.Func("fail-mode", "the `name` of what follows a failed attempt: nothing (failfast), the same instance again (failretry) or another one (failover) (default failover)", func(s string) (err error) {
 		c.mode, err = failmode.ParseMode(s)
 		return err
 	})
@@ -66,6 +66,7 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	flags.StringVar(&c.method, "method", "get", "what to call: "+strings.Join(methodNames(), ", "))
 	flags.BoolVar(&c.waitForReady, "wait-for-ready", false, "let calls wait for an instance to be there, up to their deadline")
 	flags.Float64Var(&c.rps, "rps", 100, "calls per second")
+	flags.DurationVar(&c.warmUp, "warm-up", 0, "how long to connect before the first call")
 	flags.DurationVar(&c.duration, "duration", 10*time.Second, "how long to start calls for; 0 until SIGINT or SIGTERM")
 	flags.IntVar(&c.maxInFlight, "max-in-flight", 10000, "the most calls at a time; those that would be more are not made and count as failed")
 	flags.BoolVar(&c.json, "json", false, "print only the line of JSON")
@@ -90,7 +91,7 @@ func (c config) validate() error {
 	for _, d := range []struct {
 		flag  string
 		value time.Duration
-	}{{"-duration", c.duration}, {"-per-attempt-timeout", c.perAttemptTimeout}} {
+	}{{"-duration", c.duration}, {"-warm-up", c.warmUp}, {"-per-attempt-timeout", c.perAttemptTimeout}} {
 		if d.value < 0 {
 			return cli.Usagef("%s %v is negative", d.flag, d.value)
 		}

@@ -13,6 +13,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os/signal"
@@ -39,7 +40,8 @@ func run(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer client.close()
+	client.warmUp(ctx, cfg.warmUp)
+	stats.restart()
 	display.watch(stats, func() {
 		load{
 			rate: cfg.rps, duration: cfg.duration, maxInFlight: cfg.maxInFlight,
@@ -50,7 +52,7 @@ func run(args []string, stdout io.Writer) error {
 			drop: stats.dropped,
 		}.run(ctx)
 	})
-	return printReport(stdout, stats.report(), cfg.json)
+	return errors.Join(client.close(), printReport(stdout, stats.report(), cfg.json))
 }
 
 // printReport prints a summary for people, unless told to be quiet, and then the

@@ -70,6 +70,13 @@ func newStats(onNewError func(message)) *stats {
 	}
 }
 
+// restart makes now the beginning of the run.
+func (s *stats) restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.began = time.Now()
+}
+
 // done counts a call that the instance served, or that failed with err.
 func (s *stats) done(instance string, err error, latency time.Duration) {
 	s.mu.Lock()
