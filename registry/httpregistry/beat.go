@@ -35,13 +35,13 @@ const (
 	tasks
 )
 
-// plan says when each task is due next; zero: not planned.
+// plan says when each task is due next.
 type plan [tasks]time.Time
 
 func newPlan(heartbeat time.Duration) plan {
 	now := time.Now()
 	return plan{
-		taskBeat:  now.Add(beatDelay(heartbeat)),
+		taskBeat:  now.Add(heartbeat - rand.N(heartbeat/2+1)), // who starts together need not beat together
 		taskCheck: now.Add(settleAfter + rand.N(settleAfter)),
 		taskWrite: now.Add(backoff.Jitter(rewriteEvery, 0.2)),
 	}
@@ -55,9 +55,9 @@ func beatDelay(heartbeat time.Duration) time.Duration {
 
 // next is the task that is due first.
 func (p plan) next() (task, time.Time) {
-	first := taskBeat // which is always planned
+	first := taskBeat // if several are due at once
 	for t, at := range p {
-		if !at.IsZero() && at.Before(p[first]) {
+		if at.Before(p[first]) {
 			first = task(t)
 		}
 	}
@@ -69,6 +69,19 @@ func (r *registration) schedule(t task, d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.plan[t] = time.Now().Add(d)
+}
+
+// postpone plans a beat for d from now, and everything else for later.
+func (r *registration) postpone(d time.Duration) {
+	at := time.Now().Add(d)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for t := range r.plan {
+		if r.plan[t].Before(at) {
+			r.plan[t] = at
+		}
+	}
+	r.plan[taskBeat] = at
 }
 
 // await waits for the next task; false when ctx has ended.
@@ -121,7 +134,7 @@ func (r *registration) keep(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			r.schedule(next, again.Delay(b.fails))
+			r.postpone(again.Delay(b.fails))
 			b.fails++
 			b.failed(err)
 		default:
@@ -184,7 +197,7 @@ func (b *beater) beat(ctx context.Context) error {
 	})
 	switch {
 	case err != nil:
-		return fmt.Errorf("renew: %w", err)
+		return err
 	case code == wire.CodeNotFound:
 		if err := b.restore(ctx, at, "it does not know the instance"); err != nil {
 			return err
@@ -205,8 +218,9 @@ func (b *beater) restore(ctx context.Context, n *node, why string) error {
 	}
 	err := b.operate(ctx, func(ctx context.Context) error { return b.client.nodes.on(ctx, n, b.post) })
 	if err != nil {
-		return fmt.Errorf("register again: %w", err)
+		return err
 	}
+	b.schedule(taskWrite, backoff.Jitter(rewriteEvery, 0.2))
 	if b.losses == 0 {
 		b.send(registry.Registered, n, nil)
 	}
@@ -220,7 +234,7 @@ func (b *beater) rewrite(ctx context.Context) error {
 	news := !b.stored.Equal(b.wanted)
 	b.mu.Unlock()
 	if err := b.write(ctx); err != nil {
-		return fmt.Errorf("register again: %w", err)
+		return err
 	}
 	if news {
 		b.send(registry.Registered, nil, nil)
@@ -246,7 +260,7 @@ func (b *beater) check(ctx context.Context) error {
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("check: %w", err)
+		return err
 	}
 	b.planCheck(len(a.entries))
 	i := slices.IndexFunc(a.entries, func(e wire.Instance) bool {

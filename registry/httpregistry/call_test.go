@@ -161,7 +161,7 @@ func TestRequestsAreAsTheAPIWantsThem(t *testing.T) {
 					t.Errorf("%s has the key %q", path, key)
 				}
 			}
-			for _, key := range strings.Fields(keys[path]) {
+			for key := range strings.FieldsSeq(keys[path]) {
 				if req.body[key] == nil {
 					t.Errorf("%s lacks %q: %v", path, key, req.body)
 				}

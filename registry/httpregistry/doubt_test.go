@@ -17,7 +17,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // processes on the address of the small letter.
 func said(node, names string) answer {
 	a := answer{node: node}
-	for _, name := range strings.Fields(names) {
+	for name := range strings.FieldsSeq(names) {
 		a.instances = append(a.instances, registry.Instance{
 			Service: "s", ID: name, Life: name, Addrs: []string{strings.ToLower(name) + ":1"}, FirstRegistered: epoch,
 		})

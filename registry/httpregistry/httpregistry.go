@@ -45,6 +45,7 @@ import (
 
 	"github.com/rollcall-go/rollcall/registry"
 	"github.com/rollcall-go/rollcall/registry/internal/claim"
+	"github.com/rollcall-go/rollcall/registry/internal/wire"
 )
 
 // closeTimeout bounds what Close does about living registrations: the registry
@@ -72,6 +73,7 @@ type Client struct {
 	services      map[string]*service
 	registrations map[*registration]struct{}
 	watchers      map[registry.Watcher]struct{}
+	used          map[wire.Identity]time.Time // when it was given up, for a while
 }
 
 var _ registry.Registry = (*Client)(nil)
@@ -93,6 +95,7 @@ func New(nodes []string, opts ...Option) (*Client, error) {
 		services:      map[string]*service{},
 		registrations: map[*registration]struct{}{},
 		watchers:      map[registry.Watcher]struct{}{},
+		used:          map[wire.Identity]time.Time{},
 	}
 	c.http, c.closeIdle = newHTTPClient(config.client, config.timeout)
 	c.calls, c.endCalls = context.WithCancel(context.Background())

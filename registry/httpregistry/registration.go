@@ -3,6 +3,7 @@ package httpregistry
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -78,6 +79,7 @@ func (c *Client) register(ctx context.Context, inst registry.Instance) (*registr
 		return nil, err
 	}
 	r := newRegistration(c, claimed, inst)
+	r.last = c.lastUsed(r.id)
 	if err := c.insist(ctx, r.write); err != nil {
 		r.withdraw()
 		claimed.Release()
@@ -94,6 +96,24 @@ func (c *Client) register(ctx context.Context, inst registry.Instance) (*registr
 		return nil, registry.ErrClosed
 	}
 	return r, nil
+}
+
+// gone forgets a registration that is over, but not at once when that was: its
+// identity may be registered again, and no sooner than any other operation.
+func (c *Client) gone(r *registration) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.registrations, r)
+	maps.DeleteFunc(c.used, func(_ wire.Identity, at time.Time) bool { return now.Sub(at) > spacing })
+	c.used[r.id] = now
+}
+
+// lastUsed is when there was an operation under this identity, if just now.
+func (c *Client) lastUsed(id wire.Identity) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used[id]
 }
 
 func newRegistration(c *Client, claimed *claim.Claim, inst registry.Instance) *registration {
@@ -189,11 +209,9 @@ func (r *registration) leave(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("httpregistry: deregister %q of %q (env %q): %w", r.id.Hostname, r.id.AppID, r.id.Env, err)
 	}
+	r.client.gone(r)
 	r.claim.Release()
 	r.client.written(r.id.AppID)
-	r.client.mu.Lock()
-	delete(r.client.registrations, r)
-	r.client.mu.Unlock()
 	r.events.Send(registry.Event{Kind: registry.Deregistered, Err: err})
 	r.events.Close()
 	return err

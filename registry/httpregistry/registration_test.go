@@ -1,0 +1,532 @@
+package httpregistry
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rollcall-go/rollcall/registry"
+	"github.com/rollcall-go/rollcall/registry/internal/wire"
+)
+
+func TestRegisterRefusesWhatTheRegistryWouldGarble(t *testing.T) {
+	c, err := New(three)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for want, spoil := range map[string]func(*registry.Instance){
+		`belongs to the registry's own nodes`: func(i *registry.Instance) { i.Service = "Kavin.discovery" },
+		`the ID "\xff" is not UTF-8`:          func(i *registry.Instance) { i.ID = "\xff" },
+		`service is empty`:                    func(i *registry.Instance) { i.Service = "" },
+	} {
+		inst := instance("s", 1)
+		spoil(&inst)
+		if _, err := c.Register(t.Context(), inst); !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("Register = %v, want %q", err, want)
+		}
+	}
+	if _, err := c.Fetch(t.Context(), "\xff"); !errors.Is(err, registry.ErrInvalid) {
+		t.Errorf("Fetch of what is no UTF-8 = %v", err)
+	}
+}
+
+func TestRegisterFailsWithEveryReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.serve(three[1], says200(`{"code":200`))
+		c := n.client(three[:2], WithEnv("prod"))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := c.Register(ctx, instance("greeter", 1))
+		want := `httpregistry: register "i1" as "greeter" (env "prod"): context deadline exceeded: no registry node answers: ` +
+			`10.0.0.1:6666: connection refused; 10.0.0.2:6666: the answer is not a registry's: "{\"code\":200" (application/json; charset=utf-8)`
+		if err == nil || err.Error() != want {
+			t.Errorf("Register = %v\nwant       %s", err, want)
+		}
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, registry.ErrUnavailable) {
+			t.Errorf("Register = %v: both errors must be found in it", err)
+		}
+	})
+}
+
+// What every node refuses is not worth trying again.
+func TestRegisterEndsWhenItIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		refuse := says200(`{"code":400,"message":"code: 400, error info: request param error"}`)
+		for _, addr := range three[:2] {
+			n.registry(addr).answer(wire.PathRegister, refuse)
+		}
+		c := n.client(three[:2])
+		_, err := c.Register(context.Background(), instance("s", 1))
+		if !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), "10.0.0.2:6666: refused with code 400 (code: 400, error info: request param error)") {
+			t.Errorf("Register = %v", err)
+		}
+		n.registry(three[1])
+		mustRegister(t, c, instance("s", 1)) // the claim is free, and one node that takes it is enough
+	})
+}
+
+// A register whose answer was lost may have been carried out: a Register that fails
+// takes it back.
+func TestAFailedRegisterLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		node.answer(wire.PathRegister, func(w http.ResponseWriter, r *http.Request) {
+			node.Server.ServeHTTP(discard{}, r)
+			<-r.Context().Done()
+		})
+		c := n.client(three[:1])
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		began := time.Now()
+		if _, err := c.Register(ctx, instance("s", 1)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 3*time.Second+2*spacing {
+			t.Errorf("Register took %v with a deadline of 3s", took)
+		}
+		if _, err := n.client(three[:1]).Fetch(t.Context(), "s"); !errors.Is(err, registry.ErrUnknownService) {
+			t.Errorf("it has left something: %v", err)
+		}
+		node.answer(wire.PathRegister, nil)
+		mustRegister(t, c, instance("s", 1))
+	})
+}
+
+type discard struct{}
+
+func (discard) Header() http.Header         { return http.Header{} }
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+func (discard) WriteHeader(int)             {}
+
+// Beats come every 30 s or a little sooner, and go to one node.
+func TestHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node, other := noNodes(n.registry(three[0])), n.registry(three[1])
+		c := n.client(three[:2])
+		c.nodes.start = 0
+		r := mustRegister(t, c, instance("s", 1))
+		pass(time.Hour)
+		beats := node.asked(wire.PathRenew, time.Time{})
+		if len(beats) < 120 || len(beats) > 133 {
+			t.Errorf("%d beats in an hour, want 120 to 133", len(beats))
+		}
+		var gaps []time.Duration
+		for i := 1; i < len(beats); i++ {
+			gap := beats[i].at.Sub(beats[i-1].at)
+			if gap < 27*time.Second || gap > 30*time.Second+spacing {
+				t.Errorf("%v between two beats", gap)
+			}
+			gaps = append(gaps, gap)
+		}
+		slices.Sort(gaps)
+		if len(slices.Compact(gaps)) < 50 {
+			t.Error("the beats have no jitter")
+		}
+		if len(other.requests) > 0 {
+			t.Errorf("the other node was sent %d requests", len(other.requests))
+		}
+		if got := eventsOf(r); len(got) > 0 {
+			t.Errorf("events %v, want none", got)
+		}
+	})
+}
+
+func TestABeatThatFailsIsRepeatedOnAnotherNodeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		noNodes(n.registry(three[0]))
+		other := noNodes(n.registry(three[1]))
+		c := n.client(three[:2])
+		c.nodes.start = 0
+		r := mustRegister(t, c, instance("s", 1))
+		other.put(instance("s", 1))
+		pass(10 * time.Second)
+		n.hang(three[0])
+		pass(25 * time.Second)
+		if got := other.asked(wire.PathRenew, time.Time{}); len(got) != 1 {
+			t.Errorf("%d beats at the other node, want one", len(got))
+		}
+		if got := eventsOf(r); len(got) > 0 {
+			t.Errorf("events %v, want none: nobody need know", got)
+		}
+	})
+}
+
+// The beat never gives up, is soon back when the registry is, and says what happened.
+func TestTheBeatNeverGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		log := &logs{}
+		n.registry(three[0])
+		c := n.client(three[:1], WithLogger(log.logger()))
+		r := mustRegister(t, c, instance("s", 1))
+		pass(time.Minute)
+		n.kill(three[0])
+		pass(24 * time.Hour)
+		if got := eventsOf(r); !slices.Equal(got, []registry.EventKind{registry.RenewFailed}) {
+			t.Errorf("events of a day's outage: %v, want one", got)
+		}
+		if got := log.count("registration renew failed"); got != 1 {
+			t.Errorf("the outage was logged %d times", got)
+		}
+		node := n.registry(three[0])
+		pass(30 * time.Second)
+		if got := node.asked(wire.PathRegister, time.Time{}); len(got) != 1 {
+			t.Errorf("registered %d times within a heartbeat of the restart, want once", len(got))
+		}
+		if got := eventsOf(r); !slices.Equal(got, []registry.EventKind{registry.Lost, registry.Registered, registry.Renewed}) {
+			t.Errorf("events of the restart: %v", got)
+		}
+		pass(10 * time.Second)
+		if got := node.asked(wire.PathRenew, time.Time{}); len(got) < 2 || got[1].at.Sub(got[0].at) > 3*time.Second {
+			t.Errorf("renews %v, want a second one soon that verifies the register", got)
+		}
+	})
+}
+
+// 404 to a renew: registered again at that same node, though another would do.
+func TestALostInstanceIsRegisteredAgainWhereItIsMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node, other := noNodes(n.registry(three[0])), n.registry(three[1])
+		c := n.client(three[:2])
+		c.nodes.start = 0
+		mustRegister(t, c, instance("s", 1))
+		pass(10 * time.Second)
+		node.drop("s", "i1")
+		since := time.Now()
+		pass(21 * time.Second)
+		renews, registers := node.asked(wire.PathRenew, since), node.asked(wire.PathRegister, since)
+		if len(renews) == 0 || len(registers) != 1 {
+			t.Fatalf("%d renews and %d registers at the node", len(renews), len(registers))
+		}
+		if gap := registers[0].at.Sub(renews[0].at); gap < spacing || gap > 2*spacing {
+			t.Errorf("registered %v after the 404", gap)
+		}
+		if len(other.requests) > 0 {
+			t.Error("the other node was asked")
+		}
+	})
+}
+
+// A registry that takes and loses again is asked with growing patience.
+func TestARegistryThatKeepsForgettingIsNotHammered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		c := n.client(three[:1])
+		r := mustRegister(t, c, instance("s", 1))
+		node.answer(wire.PathRenew, says200(`{"code":404,"message":"code: 404, error info: not found"}`))
+		since := time.Now()
+		pass(time.Hour)
+		if got := len(node.asked(wire.PathRegister, since)); got < 120 || got > 260 {
+			t.Errorf("registered %d times in an hour, want once in 15 to 30 s", got)
+		}
+		if got := eventsOf(r); !slices.Equal(got, []registry.EventKind{registry.Lost, registry.Registered}) {
+			t.Errorf("events %v, want the loss once", got)
+		}
+	})
+}
+
+// A register that was acknowledged and is not there is noticed in two seconds.
+func TestARegistrationIsVerifiedEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		c := n.client(three[:1])
+		node.answer(wire.PathRegister, says200(`{"code":200,"data":"","message":""}`))
+		r := mustRegister(t, c, instance("s", 1))
+		node.answer(wire.PathRegister, nil)
+		pass(2500 * time.Millisecond)
+		if snap, err := n.client(three[:1]).Fetch(t.Context(), "s"); ids(snap) != "i1" {
+			t.Errorf("2.5 s later: %s, %v", ids(snap), err)
+		}
+		if got := eventsOf(r); !slices.Equal(got, []registry.EventKind{registry.Lost, registry.Registered}) {
+			t.Errorf("events %v", got)
+		}
+	})
+}
+
+// Nodes that missed the instance learn of it at the next rewrite.
+func TestAntiEntropy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		c := n.client(three[:1])
+		r := mustRegister(t, c, instance("s", 1))
+		since := time.Now().Add(time.Millisecond)
+		pass(time.Hour)
+		rewrites := node.asked(wire.PathRegister, since)
+		if len(rewrites) < 10 || len(rewrites) > 15 {
+			t.Errorf("registered again %d times in an hour, want every 5 minutes or so", len(rewrites))
+		}
+		if got := len(node.asked(wire.PathFetch, since)); got < 10 || got > 16 {
+			t.Errorf("looked for itself %d times in an hour, want every 5 minutes or so", got)
+		}
+		if got := eventsOf(r); len(got) > 0 {
+			t.Errorf("events %v, want none: nothing has changed", got)
+		}
+	})
+}
+
+// In a large service it is not the whole set for everybody every few minutes.
+func TestChecksAreRareInLargeServices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		for i := range 3000 {
+			inst := instance("s", i+10)
+			inst.Addrs = []string{"h" + inst.ID + ":1"}
+			node.put(inst)
+		}
+		c := n.client(three[:1])
+		mustRegister(t, c, instance("s", 1))
+		pass(10 * time.Hour)
+		if got := len(node.asked(wire.PathFetch, time.Time{})); got < 20 || got > 65 {
+			t.Errorf("looked for itself %d times in 10 hours, want a third of 120", got)
+		}
+	})
+}
+
+func TestUpdateReplacesAllAndWritesTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		c := n.client(three[:1])
+		inst := instance("s", 1)
+		inst.Zone = "a"
+		r := mustRegister(t, c, inst)
+		pass(5 * time.Second)
+		since := time.Now()
+		inst.Zone, inst.Weight, inst.Status = "", 7, registry.Draining
+		if err := r.Update(t.Context(), inst); err != nil {
+			t.Fatal(err)
+		}
+		pass(5 * time.Second)
+		writes := node.asked(wire.PathRegister, since)
+		if len(writes) != 2 {
+			t.Fatalf("written %d times, want twice", len(writes))
+		}
+		if gap := writes[1].at.Sub(writes[0].at); gap != settleAfter {
+			t.Errorf("written again after %v, want %v", gap, settleAfter)
+		}
+		for _, w := range writes {
+			if got := w.body["addrs"].([]any)[0]; got != "grpc://10.1.0.1:9000?life=life1&weight=7" || w.body["status"] != 2.0 {
+				t.Errorf("written: %v", w.body)
+			}
+		}
+		if got := eventsOf(r); !slices.Equal(got, []registry.EventKind{registry.Registered}) {
+			t.Errorf("events %v", got)
+		}
+	})
+}
+
+// An Update that fails is what the beat writes as soon as it can.
+func TestAnUpdateThatFailedIsWrittenLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.registry(three[0])
+		c := n.client(three[:1])
+		before := instance("s", 1)
+		r := mustRegister(t, c, before)
+		n.kill(three[0])
+		after := before
+		after.Weight = 7
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		if err := r.Update(ctx, after); !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Update = %v", err)
+		}
+		if got := r.Instance(); !got.Equal(before) {
+			t.Errorf("registered is %+v, want what was written last", got)
+		}
+		n.registry(three[0])
+		pass(20 * time.Second)
+		if snap, err := n.client(three[:1]).Fetch(t.Context(), "s"); err != nil || snap.Instances[0].Weight != 7 {
+			t.Errorf("20 s after the registry came back: %+v, %v", snap.Instances, err)
+		}
+		if got := r.Instance(); !got.Equal(after) {
+			t.Errorf("registered is %+v, want the update", got)
+		}
+	})
+}
+
+// Whatever happens to one instance, two operations on it are 100 ms apart.
+func TestOperationsAreSpaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		c := n.client(three[:1])
+		r := mustRegister(t, c, instance("s", 1))
+		for i := range 20 {
+			go func() {
+				inst := instance("s", 1)
+				inst.Weight = uint32(i + 2)
+				r.Update(t.Context(), inst)
+			}()
+		}
+		pass(3 * time.Second)
+		r.Deregister(t.Context())
+		mustRegister(t, c, instance("s", 1))
+		var last time.Time
+		for _, req := range node.requests {
+			if strings.HasSuffix(req.path, wire.PathFetch) || strings.HasSuffix(req.path, wire.PathNodes) {
+				continue
+			}
+			if gap := req.at.Sub(last); gap < spacing {
+				t.Errorf("%s came %v after the one before", req.path, gap)
+			}
+			last = req.at
+		}
+	})
+}
+
+// A beat that is under way when Deregister begins is over before the cancel is sent,
+// and nothing comes after that.
+func TestBeatAndDeregisterNeverCross(t *testing.T) {
+	for _, path := range []string{wire.PathRenew, wire.PathRegister} {
+		t.Run(path, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNetwork(t)
+				node := n.registry(three[0])
+				c := n.client(three[:1])
+				r := mustRegister(t, c, instance("s", 1))
+				pass(10 * time.Second)
+				if path == wire.PathRegister {
+					node.drop("s", "i1") // so that the next beat registers
+				}
+				var ended time.Time
+				node.answer(path, func(w http.ResponseWriter, r *http.Request) {
+					time.Sleep(time.Second) // a slow node
+					node.Server.ServeHTTP(w, r)
+					ended = time.Now()
+				})
+				for len(node.asked(path, time.Now().Add(-time.Second))) == 0 {
+					pass(100 * time.Millisecond)
+				}
+				if err := r.Deregister(t.Context()); err != nil {
+					t.Error(err)
+				}
+				cancels := node.asked(wire.PathCancel, time.Time{})
+				if len(cancels) != 1 {
+					t.Fatalf("%d cancels", len(cancels))
+				}
+				if path == wire.PathRegister && cancels[0].at.Before(ended) {
+					t.Errorf("cancelled %v before the register had ended", ended.Sub(cancels[0].at))
+				}
+				pass(10 * time.Minute)
+				if last := node.requests[len(node.requests)-1]; strings.HasSuffix(last.path, wire.PathRegister) || strings.HasSuffix(last.path, wire.PathRenew) {
+					t.Errorf("%s came after the cancel", last.path)
+				}
+				if _, err := n.client(three[:1]).Fetch(t.Context(), "s"); !errors.Is(err, registry.ErrUnknownService) {
+					t.Errorf("it is still there: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A node that does not know the instance tells nobody: then a second one is told.
+func TestDeregisterTriesASecondNodeAfter404(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node, other := noNodes(n.registry(three[0])), noNodes(n.registry(three[1]))
+		c := n.client(three[:2])
+		c.nodes.start = 0
+		r := mustRegister(t, c, instance("s", 1))
+		node.drop("s", "i1")
+		other.put(instance("s", 1))
+		if err := r.Deregister(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := len(other.asked(wire.PathCancel, time.Time{})); got != 1 {
+			t.Errorf("the second node was told %d times", got)
+		}
+		r = mustRegister(t, c, instance("s", 2))
+		n.kill(three[1])
+		node.drop("s", "i2")
+		if err := r.Deregister(t.Context()); err != nil {
+			t.Errorf("gone is gone: %v", err)
+		}
+	})
+}
+
+func TestDeregisterGivesUpAfterALease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.registry(three[0])
+		c := n.client(three[:1])
+		r := mustRegister(t, c, instance("s", 1))
+		n.kill(three[0])
+		began := time.Now()
+		err := r.Deregister(context.Background())
+		if err == nil || !strings.HasPrefix(err.Error(), `httpregistry: deregister "i1" of "s" (env "dev"): context deadline exceeded: no registry node answers: 10.0.0.1:6666: connection refused`) {
+			t.Errorf("Deregister = %v", err)
+		}
+		if took := time.Since(began); took != 90*time.Second {
+			t.Errorf("it took %v, want a lease", took)
+		}
+	})
+}
+
+// An Update that is stuck does not hold up a Deregister.
+func TestDeregisterEndsAnUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.registry(three[0])
+		c := n.client(three[:1])
+		r := mustRegister(t, c, instance("s", 1))
+		n.kill(three[0])
+		updated := make(chan error, 1)
+		go func() {
+			inst := instance("s", 1)
+			inst.Weight = 9
+			updated <- r.Update(context.Background(), inst)
+		}()
+		pass(10 * time.Second)
+		n.registry(three[0])
+		r.Deregister(t.Context())
+		if err := <-updated; err != nil && !errors.Is(err, registry.ErrClosed) {
+			t.Errorf("Update = %v, want ErrClosed", err)
+		}
+	})
+}
+
+// Close bounds what a dead registry costs a process that ends.
+func TestCloseIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.registry(three[0])
+		c := n.client(three[:1])
+		for i := range 5 {
+			mustRegister(t, c, instance("s", i))
+		}
+		slow := mustRegister(t, c, instance("s", 5))
+		n.hang(three[0])
+		go slow.Deregister(context.Background())
+		go c.Register(context.Background(), instance("s", 6))
+		go c.Fetch(context.Background(), "s")
+		pass(time.Millisecond)
+		began := time.Now()
+		c.Close()
+		if took := time.Since(began); took > closeTimeout+2*time.Second {
+			t.Errorf("Close took %v", took)
+		}
+		pass(time.Millisecond)
+		since := time.Now()
+		pass(time.Hour)
+		if got := n.dialled(three[0], since); got > 0 {
+			t.Errorf("%d dials after Close", got)
+		}
+	})
+}
