@@ -3,6 +3,7 @@ package registrar
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"os"
@@ -10,29 +11,30 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc"
 )
 
 // Run is r.Serve for a program that leaves its signals to it. The first SIGINT,
 // SIGTERM, SIGHUP or SIGQUIT begins the closing sequence, the second one stops
-// hard; on Windows os.Interrupt does. A signal that was ignored when the program
+// hard, unless it is the same within 100 ms; on Windows os.Interrupt does. A signal that was ignored when the program
 // was started, as nohup does with SIGHUP, stays ignored.
 func Run(ctx context.Context, r *Registrar, srv *grpc.Server, lis net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	signals := make(chan os.Signal, 2) // one for each that matters
+	signals := make(chan os.Signal, 4) // two that matter, and the echo of each
 	signal.Notify(signals, wantedSignals()...)
 	ended := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		stop := func(s os.Signal) { cancel(fmt.Errorf("signal: %s", s)) }
-		for range 2 {
-			select {
-			case s := <-signals:
-				r.opts.logger.Info("registrar: signal", slog.String("signal", s.String()))
-				stop(s)
-				stop = func(os.Signal) { r.Stop() }
-			case <-ended:
+		stops := []func(os.Signal){
+			func(s os.Signal) { cancel(fmt.Errorf("signal: %s", s)) },
+			func(os.Signal) { r.Stop() },
+		}
+		for s := range inTurn(signals, ended) {
+			r.opts.logger.Info("registrar: signal", slog.String("signal", s.String()))
+			stops[0](s)
+			if stops = stops[1:]; len(stops) == 0 {
 				return
 			}
 		}
@@ -44,6 +46,32 @@ func Run(ctx context.Context, r *Registrar, srv *grpc.Server, lis net.Listener) 
 		cancel(nil)
 	}()
 	return r.Serve(ctx, srv, lis)
+}
+
+// echo is how soon the same signal comes again without anybody having sent a
+// second one: timeout(1) and some supervisors signal a process and then the group
+// that it is in.
+const echo = 100 * time.Millisecond
+
+// inTurn yields signals without their echoes until ended is closed.
+func inTurn(signals <-chan os.Signal, ended <-chan struct{}) iter.Seq[os.Signal] {
+	return func(yield func(os.Signal) bool) {
+		var last os.Signal
+		var at time.Time
+		for {
+			select {
+			case s := <-signals:
+				if s == last && time.Since(at) < echo {
+					continue
+				}
+				if last, at = s, time.Now(); !yield(s) {
+					return
+				}
+			case <-ended:
+				return
+			}
+		}
+	}
 }
 
 func wantedSignals() []os.Signal {
