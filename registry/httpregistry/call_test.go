@@ -35,7 +35,7 @@ var badRegistries = []struct {
 		w.Header().Set("Content-Type", "text/html")
 		io.WriteString(w, "<html><body>It works!</body></html>")
 	}, nil},
-	{"100 MB", "the answer is larger than 16777216 bytes", func(w http.ResponseWriter, _ *http.Request) {
+	{"100 MB", "the answer is larger than 1048576 bytes", func(w http.ResponseWriter, _ *http.Request) {
 		for range 100 {
 			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
 				return
@@ -92,7 +92,7 @@ func TestBadRegistry(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := newNetwork(t)
 				n.bad(addr, bad.handler, bad.raw)
-				c := n.client([]string{addr}, WithEnv("prod"))
+				c := n.client([]string{addr}, WithEnv("prod"), WithMaxResponse(1<<20))
 				_, err := c.Fetch(t.Context(), "greeter")
 				want := fmt.Sprintf(`httpregistry: fetch "greeter" (env "prod"): no registry node answers: %s: `, addr)
 				if err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), bad.reason) || !errors.Is(err, registry.ErrUnavailable) {

@@ -149,7 +149,7 @@ func (b *belief) believe(v *verdict, answers []answer) {
 		b.why = ""
 		return
 	}
-	v.reason = cmp.Or(b.why, answers[0].why)
+	v.reason = cmp.Or(b.why, says(answers))
 }
 
 // says sums up what each node said.

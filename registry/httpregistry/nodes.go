@@ -60,8 +60,8 @@ func newNodes(seeds []*node, c config) *nodes {
 }
 
 // each calls op with one node after another that is in neither tried nor in
-// backoff, until one answers, and adds them to tried. The error is why none did:
-// it is ErrUnavailable, or ErrInvalid if those that did answer refused.
+// backoff, until one answers, and adds them to tried. The error is a *failure: why
+// none did.
 func (s *nodes) each(ctx context.Context, tried map[*node]bool, prefer *node, op func(context.Context, *node) error) error {
 	failed := make(map[*node]error)
 	for {
@@ -247,6 +247,17 @@ func (s *nodes) abandoned(n *node) {
 	defer s.mu.Unlock()
 	n.busy = false
 	s.wake()
+}
+
+// failing adds to tried the nodes whose last call failed.
+func (s *nodes) failing(tried map[*node]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.list {
+		if n.fails > 0 {
+			tried[n] = true
+		}
+	}
 }
 
 // switchNode needs mu.

@@ -218,13 +218,12 @@ func TestAFlappingRegistry(t *testing.T) {
 
 // A thousand processes that find themselves forgotten do not come back in one moment.
 func TestNoStampedeAfterARestart(t *testing.T) {
-	for _, gone := range []time.Duration{0, 2 * time.Minute} {
+	for gone, count := range map[time.Duration]int{0: 200, 2 * time.Minute: 1000} {
 		t.Run(gone.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := newNetwork(t)
 				n.registry(three[0])
 				http := n.http()
-				const count = 1000
 				var clients []*Client
 				for i := range count {
 					c, err := New(three[:1], WithHTTPClient(http))

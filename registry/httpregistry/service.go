@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -122,8 +121,8 @@ func (s *service) wrap(err error) error {
 	return fmt.Errorf("httpregistry: fetch %q (env %q): %w", s.name, s.client.env, err)
 }
 
-// ask asks one node, and others if the answer is doubtful. With an error there
-// are no answers.
+// ask asks one node, and others if the answer is doubtful or empty. With an error
+// there are no answers.
 func (s *service) ask(ctx context.Context) (answers []answer, err error) {
 	tried := map[*node]bool{}
 	var from []*node
@@ -140,24 +139,43 @@ func (s *service) ask(ctx context.Context) (answers []answer, err error) {
 	if err != nil || from[0] != s.prefer {
 		s.prefer = nil
 	}
-	if err != nil || !s.belief.doubts(answers[0]) {
-		return answers, err
+	if err != nil {
+		return nil, err
+	}
+	switch doubtful := s.belief.doubts(answers[0]); {
+	case !doubtful && len(answers[0].instances) > 0:
+		return answers, nil
+	case !doubtful: // nothing is at stake: it need not wait for the dead
+		s.client.nodes.failing(tried)
 	}
 	for range others {
 		if one() != nil {
 			break
 		}
 	}
-	if i := slices.IndexFunc(answers, func(a answer) bool { return len(s.belief.missing(a.instances)) == 0 }); i >= 0 {
-		s.prefer = from[i]
+	s.weigh(ctx, answers, from)
+	return answers, nil
+}
+
+// weigh finds out what the answers are worth: one of them may be all that is
+// known, and its node the one to ask from now on; where they agree that something
+// is gone, it counts how long their nodes have been up.
+func (s *service) weigh(ctx context.Context, answers []answer, from []*node) {
+	all := union(answers)
+	lacking := s.belief.missing(all)
+	for i, a := range answers {
+		if len(lacking) == 0 && len(without(all, a.instances)) == 0 {
+			if i > 0 {
+				s.prefer = from[i]
+			}
+			return
+		}
 	}
-	// Their word counts only where they agree that something is gone.
-	if len(answers) > 1 && len(s.belief.missing(union(answers))) > 0 {
+	if len(lacking) > 0 && len(answers) > 1 {
 		for i := range answers {
 			answers[i].settled = s.client.settled(ctx, from[i])
 		}
 	}
-	return answers, nil
 }
 
 // conclude judges the answers.

@@ -297,3 +297,30 @@ func TestClosedClient(t *testing.T) {
 		w.Close()
 	})
 }
+
+// A node that has just started empty is not the last word on a service that this
+// client has never seen.
+func TestTheFirst404IsCheckedElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.registry(three[0])
+		n.registry(three[1]).put(instance("s", 1))
+		n.hang(three[2])
+		c := n.client(three)
+		c.nodes.start = 0
+		if snap, err := c.Fetch(t.Context(), "s"); ids(snap) != "i1" || snap.Source != three[1] {
+			t.Errorf("Fetch = %s from %s, %v", ids(snap), snap.Source, err)
+		}
+		_, err := c.Fetch(t.Context(), "other")
+		if want := `httpregistry: fetch "other" (env "dev"): service unknown to the registry: 10.0.0.1:6666: code 404, 10.0.0.2:6666: code 404`; err == nil || err.Error() != want {
+			t.Errorf("Fetch = %v\nwant    %s", err, want)
+		}
+		began := time.Now()
+		for i := range 20 {
+			c.Fetch(t.Context(), fmt.Sprint("typo", i))
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("a node that hangs has cost %v more", took)
+		}
+	})
+}
