@@ -38,7 +38,7 @@ test: ## Run every test, with the race detector, and the programs as real proces
 	@[ -n "$(RACE)" ] || echo "no C compiler, so no race detector: what it would find is not looked for"
 	go vet ./...
 	go test $(RACE) $(PACKAGES)
-	go test -count=1 $(SYSTEM)
+	go test -count=1 -parallel=4 $(SYSTEM)
 	for module in $(NESTED); do (cd $$module && go vet ./... && go test ./...) || exit 1; done
 
 .PHONY: race
