@@ -175,11 +175,12 @@ func (b *beater) send(kind registry.EventKind, n *node, err error) {
 	if n != nil {
 		event.Node = n.host
 	}
-	log := b.client.log.Info
+	log := b.client.log.With("service", b.id.AppID, "id", b.id.Hostname, "node", event.Node)
 	if err != nil {
-		log = b.client.log.Warn
+		log.Warn("registration "+kind.String(), "error", err)
+	} else {
+		log.Info("registration " + kind.String())
 	}
-	log("registration "+kind.String(), "service", b.id.AppID, "id", b.id.Hostname, "node", event.Node, "error", err)
 	b.events.Send(event)
 }
 

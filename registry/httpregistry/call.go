@@ -98,7 +98,7 @@ func (c *Client) read(resp *http.Response) (reply, error) {
 	if r.Message != nil {
 		message = string(start([]byte(*r.Message)))
 	}
-	return r, &refusal{fmt.Sprintf("refused with code %d (%s)", r.Code, message)}
+	return r, &refusal{r.Code, fmt.Sprintf("refused with code %d (%s)", r.Code, message)}
 }
 
 // fetch asks one node for the instances of a service.
@@ -137,7 +137,7 @@ func (c *Client) fetchAll(ctx context.Context, n *node, service string) ([]wire.
 		err = json.Unmarshal(r.Data, &services)
 	}
 	if err != nil {
-		return nil, &refusal{fmt.Sprintf("code %d to fetch, and to fetchall: %v", wire.CodeNotModified, err)}
+		return nil, &refusal{r.Code, fmt.Sprintf("code %d to fetch, and to fetchall: %v", wire.CodeNotModified, err)}
 	}
 	var found []wire.Instance
 	for _, list := range services {

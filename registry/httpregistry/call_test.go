@@ -276,19 +276,35 @@ func TestNotModifiedIsAskedAnotherWay(t *testing.T) {
 	})
 }
 
-// An idle connection that the node has closed is not the node's failure.
+// An idle connection that the node has closed is not the node's failure, whether
+// that is noticed before the next request or by it.
 func TestIdleConnectionsMayBreak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
 		log := &logs{}
-		n.registry("10.0.0.1:6666").put(instance("s", 1))
-		c := n.client([]string{"10.0.0.1:6666"}, WithLogger(log.logger()))
-		for range 5 {
-			if snap, err := c.Fetch(t.Context(), "s"); ids(snap) != "i1" {
-				t.Fatalf("Fetch = %s, %v", ids(snap), err)
+		node := n.registry("10.0.0.1:6666")
+		node.put(instance("s", 1))
+		requests := 0
+		node.answer(wire.PathFetch, func(w http.ResponseWriter, r *http.Request) {
+			if requests++; requests%2 == 0 {
+				panic(http.ErrAbortHandler) // closes the connection
 			}
-			n.registry("10.0.0.1:6666").put(instance("s", 1)) // restarts at once
+			node.Server.ServeHTTP(w, r)
+		})
+		c := n.client([]string{"10.0.0.1:6666"}, WithLogger(log.logger()))
+		fetch := func() {
+			t.Helper()
+			if snap, err := c.Fetch(t.Context(), "s"); ids(snap) != "i1" || err != nil || !snap.Confirmed {
+				t.Errorf("Fetch = %s, %v", ids(snap), err)
+			}
 			pass(2 * time.Second)
+		}
+		for range 5 {
+			fetch()
+		}
+		for range 5 {
+			n.registry("10.0.0.1:6666").put(instance("s", 1)) // restarts at once
+			fetch()
 		}
 		if log.count("registry node failed") > 0 {
 			t.Errorf("log: %v", log.lines)

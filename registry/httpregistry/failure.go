@@ -13,11 +13,15 @@ import (
 	"strings"
 
 	"github.com/rollcall-go/rollcall/registry"
+	"github.com/rollcall-go/rollcall/registry/internal/wire"
 )
 
 // refusal is an answer by which the node did not do what it was asked, without
 // being broken: another one may, and nothing speaks against asking it again.
-type refusal struct{ reason string }
+type refusal struct {
+	code   int
+	reason string
+}
 
 func (r *refusal) Error() string { return r.reason }
 
@@ -74,7 +78,7 @@ func plain(err error) error {
 type failure struct {
 	cause   error    // the caller's context, if that had ended
 	reasons []string // of each node: in this call, or else the last time
-	refused bool     // whoever was asked this time answered, and refused
+	refused bool     // whoever was asked this time answered that the request is bad
 }
 
 func (f *failure) Error() string {
@@ -95,7 +99,7 @@ func (s *nodes) failure(failed map[*node]error, cause error) *failure {
 	f := &failure{cause: cause, refused: len(failed) > 0}
 	for _, n := range s.list {
 		err := cmp.Or(failed[n], n.err)
-		if _, refused := errors.AsType[*refusal](err); failed[n] != nil && !refused {
+		if r, ok := errors.AsType[*refusal](err); failed[n] != nil && (!ok || r.code != wire.CodeBadRequest) {
 			f.refused = false
 		}
 		f.reasons = append(f.reasons, fmt.Sprintf("%s: %v", n.host, cmp.Or(err, errors.New("not tried"))))

@@ -12,10 +12,10 @@
 // configured ones are never forgotten and always preferred.
 //
 // While no node answers, the last good set of a service stays. What a node says
-// against it is doubted: an answer that lacks more than half of the set, or
-// anything of it right after an outage or from another node than before, is
-// believed only after it has held for one lease, or when two nodes that have both
-// been up for a lease agree. Until then the Snapshot is not Confirmed and its
+// against it is doubted: that the service is unknown, that more than half of the
+// set is gone, or anything of it right after an outage or from another node than
+// before, is believed only after it has held for one lease, or when two nodes that
+// have both been up for a lease agree. Until then the Snapshot is not Confirmed and its
 // Reason says why; what the answer does contain is used at once.
 //
 // A registration is renewed for as long as it lives, whatever happens: a failed
@@ -36,7 +36,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -60,13 +59,14 @@ type Client struct {
 	nodes     *nodes
 	claims    claim.Set
 
-	calls    context.Context // ends when Close begins: Register, Fetch, Update
-	endCalls context.CancelFunc
-	life     context.Context // ends when everything is deregistered: what runs by itself
-	endLife  context.CancelFunc
-	running  sync.WaitGroup // calls and goroutines; Add only under mu while not closed
-	start    sync.Once      // of the goroutine that follows the list of nodes
-	closing  once
+	open    context.Context // ends when Close begins, and the calls with it
+	shut    context.CancelFunc
+	calls   sync.WaitGroup  // under way; Add only under mu while not closed
+	life    context.Context // ends when everything is deregistered
+	endLife context.CancelFunc
+	running sync.WaitGroup // goroutines, which calls start
+	start   sync.Once      // of the goroutine that follows the list of nodes
+	closing once
 
 	mu            sync.Mutex // guards all below and service.users; nothing is called under it
 	closed        bool
@@ -98,7 +98,7 @@ func New(nodes []string, opts ...Option) (*Client, error) {
 		used:          map[wire.Identity]time.Time{},
 	}
 	c.http, c.closeIdle = newHTTPClient(config.client, config.timeout)
-	c.calls, c.endCalls = context.WithCancel(context.Background())
+	c.open, c.shut = context.WithCancel(context.Background())
 	c.life, c.endLife = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -112,13 +112,13 @@ func (c *Client) begin(ctx context.Context) (limited context.Context, end func()
 		return nil, nil, registry.ErrClosed
 	}
 	c.start.Do(func() { c.running.Go(func() { c.follow(c.life) }) })
-	c.running.Add(1)
+	c.calls.Add(1)
 	limited, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.calls, func() { cancel(registry.ErrClosed) })
+	stop := context.AfterFunc(c.open, func() { cancel(registry.ErrClosed) })
 	return limited, func() {
 		stop()
 		cancel(nil)
-		c.running.Done()
+		c.calls.Done()
 	}, nil
 }
 
@@ -173,13 +173,8 @@ func (c *Client) Watch(ctx context.Context, service string) (registry.Watcher, e
 		delete(c.watchers, w)
 	})
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.watchers[w] = struct{}{}
-	closed := c.closed
-	c.mu.Unlock()
-	if closed { // Close may have missed it
-		w.Close()
-		return nil, fmt.Errorf("httpregistry: watch %q: %w", service, registry.ErrClosed)
-	}
 	return w, nil
 }
 
@@ -224,17 +219,19 @@ func (c *Client) Close() error {
 	c.closing.do(func() {
 		c.mu.Lock()
 		c.closed = true
-		registrations, watchers := maps.Clone(c.registrations), maps.Clone(c.watchers)
 		c.mu.Unlock()
-		c.endCalls()
+		c.shut()
 		defer time.AfterFunc(closeTimeout, c.endLife).Stop()
+		c.calls.Wait() // from here on nothing is added to what follows
 		var ending sync.WaitGroup
-		for r := range registrations {
+		c.mu.Lock()
+		for r := range c.registrations {
 			ending.Go(func() { r.Deregister(context.Background()) })
 		}
-		for w := range watchers {
+		for w := range c.watchers {
 			ending.Go(func() { w.Close() })
 		}
+		c.mu.Unlock()
 		ending.Wait()
 		c.endLife()
 		c.running.Wait()

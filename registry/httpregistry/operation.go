@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rollcall-go/rollcall/internal/backoff"
@@ -12,7 +13,7 @@ import (
 )
 
 // insist calls attempt until it works, with backoff and not before a node can be
-// tried. It ends with ctx, or when nodes answer and refuse.
+// tried. It ends with ctx, or when those that answer say that the request is bad.
 func (c *Client) insist(ctx context.Context, attempt func(context.Context) error) error {
 	for n := 0; ; n++ {
 		err := attempt(ctx)
@@ -67,13 +68,13 @@ func (r *registration) post(ctx context.Context, n *node) error {
 	defer cancel()
 	got, err := r.client.post(ctx, n, wire.PathRegister, encode(r.client.env, inst))
 	if err != nil {
-		if !undone(err) {
+		if !undone(err) && !slices.Contains(r.lost, n) {
 			r.lost = append(r.lost, n)
 		}
 		return err
 	}
 	if got.Code != wire.CodeOK {
-		return &refusal{fmt.Sprintf("refused with code %d", got.Code)}
+		return &refusal{got.Code, fmt.Sprintf("refused with code %d", got.Code)}
 	}
 	r.lost, r.acked = nil, ack{n, got.date}
 	r.mu.Lock()
@@ -98,6 +99,9 @@ func (r *registration) sheltered(ctx context.Context) (context.Context, context.
 // withdraw cancels a first registration that failed wherever a register may have
 // arrived, within the timeout of one request.
 func (r *registration) withdraw() {
+	if len(r.lost) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.client.timeout)
 	defer cancel()
 	r.operate(ctx, func(ctx context.Context) error {

@@ -88,13 +88,8 @@ func (c *Client) register(ctx context.Context, inst registry.Instance) (*registr
 	r.plan = newPlan(c.heartbeat)
 	r.beating.Go(func() { r.keep(r.life) })
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.registrations[r] = struct{}{}
-	closed := c.closed
-	c.mu.Unlock()
-	if closed { // Close may have missed it
-		r.Deregister(context.Background())
-		return nil, registry.ErrClosed
-	}
 	return r, nil
 }
 

@@ -73,6 +73,27 @@ func TestRegisterEndsWhenItIsRefused(t *testing.T) {
 	})
 }
 
+// Anything else that a node says it could not do may work the next time.
+func TestRegisterOutlastsOtherRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		node.answer(wire.PathRegister, says200(`{"code":500,"message":"not now"}`))
+		go func() {
+			time.Sleep(10 * time.Second)
+			node.answer(wire.PathRegister, nil)
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := n.client(three[:1]).Register(ctx, instance("s", 1)); err != nil {
+			t.Errorf("Register = %v", err)
+		}
+		if got := len(node.asked(wire.PathRegister, time.Time{})); got > 15 {
+			t.Errorf("asked %d times in 10 s", got)
+		}
+	})
+}
+
 // A register whose answer was lost may have been carried out: a Register that fails
 // takes it back.
 func TestAFailedRegisterLeavesNothing(t *testing.T) {
