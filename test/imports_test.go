@@ -59,7 +59,7 @@ var rules = []rule{
 	{"internal/proc", nil},
 	{"internal/fakecc", []string{grpc}},
 	{"internal/testenv", []string{"registry", "registry/memory", "registry/registrytest", "proto/...", grpc}},
-	{"test", nil},
+	{"test/...", nil},
 
 	// Programs put the parts together.
 	{"cmd/...", []string{"registry/...", "cmd/..."}},
