@@ -25,20 +25,21 @@ type member struct {
 
 // memberOf reads ep. Without an instance it is known by its addresses.
 func memberOf(ep gresolver.Endpoint) member {
-	m := member{weight: max(1, weight.FromEndpoint(ep).Weight), addrs: ep.Addresses}
 	if inst, ok := endpoint.From(ep); ok {
-		m.id, m.life = inst.ID, inst.Life
-		m.weight, m.draining = inst.EffectiveWeight(), inst.Status == registry.Draining
-		return m
+		return member{
+			id: inst.ID, life: inst.Life, addrs: ep.Addresses,
+			weight: inst.EffectiveWeight(), draining: inst.Status == registry.Draining,
+		}
 	}
-	m.id = ep.Addresses[0].Addr
-	if len(ep.Addresses) > 1 {
-		m.id = addrList(ep.Addresses)
-	}
-	return m
+	return member{id: addrList(ep.Addresses), addrs: ep.Addresses, weight: max(1, weight.FromEndpoint(ep).Weight)}
 }
 
+func (m *member) is(id, life string) bool { return m.id == id && m.life == life }
+
 func addrList(addrs []gresolver.Address) string {
+	if len(addrs) == 1 {
+		return addrs[0].Addr
+	}
 	names := make([]string, len(addrs))
 	for i, a := range addrs {
 		names[i] = a.Addr
@@ -55,24 +56,26 @@ func sameAddr(a, b gresolver.Address) bool {
 // child is an instance and its connection: a pick_first policy of its own, to
 // which it is the ClientConn. Another Life of the same ID is another child.
 type child struct {
+	// The engine's mu guards these. What it reads of all children when one changes
+	// stands together, in as few cache lines as it fits.
+	member
+	round   uint64 // the last resolver state that named it
+	edition uint64 // the last snapshot that had conn in its schedule
+	state   connectivity.State
+	conn    *conn  // nil before it was READY
+	gone    bool   // no resolver state names it any more
+	why     string // why it is in TRANSIENT_FAILURE, shortened
+
+	closing atomic.Bool // its server said so
+
 	gbalancer.ClientConn
 	engine *engine
-	member
 
 	// mu is held while pick_first is called; it calls back, so the engine's mu
 	// comes after it.
 	mu        sync.Mutex
 	pickFirst gbalancer.Balancer // nil before start and after close
 	connected string             // address that became ready last; written in pick_first's callbacks
-
-	// The engine's mu guards all below, and member.
-	round uint64 // the last resolver state that named it
-	gone  bool   // no resolver state names it any more
-	state connectivity.State
-	conn  *conn  // nil before it was READY
-	why   string // why it is in TRANSIENT_FAILURE, shortened
-
-	closing atomic.Bool // its server said so
 }
 
 // update gives pick_first the addresses. The first call starts it.

@@ -18,8 +18,9 @@ type Picker interface {
 	// name is the picker's key in a configuration.
 	name() string
 	// schedule prepares picks from ready, which has at least one element and is
-	// in a stable order. at is the same for all schedules of a balancer.
-	schedule(ready []*conn, at *position) schedule
+	// in a stable order; weights are theirs and not 0. at is the same for all
+	// schedules of a balancer.
+	schedule(ready []*conn, weights []uint32, at *position) schedule
 }
 
 // schedule is one picker's choice among connections. It is immutable but for

@@ -111,13 +111,17 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 		e.stale = true
 	}
 	e.config = cfg
-	named := 0
+	named, before := 0, e.order
 	for _, ep := range s.Endpoints {
 		if len(ep.Addresses) == 0 {
 			continue
 		}
 		m := memberOf(ep)
-		c, needs := e.find(m.id, m.life), false
+		c, rest := next(before, m.id, m.life)
+		if before = rest; c == nil {
+			c = e.find(m.id, m.life)
+		}
+		needs := false
 		switch {
 		case c == nil:
 			c, needs = e.add(m), true
@@ -145,9 +149,20 @@ func (e *engine) explain(reason, resolverErr string) {
 	}
 }
 
+// next finds a child where it mostly is: at the head of those that have not been
+// named yet, or behind one that is gone. It returns those after it as well.
+func next(children []*child, id, life string) (found *child, rest []*child) {
+	for i, c := range children[:min(2, len(children))] {
+		if c.is(id, life) {
+			return c, children[i+1:]
+		}
+	}
+	return nil, children
+}
+
 func (e *engine) find(id, life string) *child {
 	for _, c := range e.children[id] {
-		if c.life == life {
+		if c.is(id, life) {
 			return c
 		}
 	}

@@ -52,10 +52,10 @@ func (c *child) rank() uint32 {
 
 func (e *engine) gain(c *child, sc gbalancer.SubConn) {
 	if c.conn == nil || c.conn.result.SubConn != sc {
-		c.conn = newConn(c, sc)
+		c.conn, c.edition = newConn(c, sc), 0
 	}
 	c.conn.rank.Store(c.rank())
-	if c.conn.edition == e.edition {
+	if c.edition == e.edition {
 		e.lost--
 	} else {
 		e.stale = true
@@ -64,7 +64,7 @@ func (e *engine) gain(c *child, sc gbalancer.SubConn) {
 
 func (e *engine) lose(c *child) {
 	c.conn.rank.Store(rankLost)
-	if c.conn.edition == e.edition {
+	if c.edition == e.edition {
 		e.lost++
 	}
 }
@@ -93,6 +93,7 @@ func (e *engine) settle() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.publishAll()
+	e.publishSoon()
 	return len(e.order)
 }
 
@@ -107,16 +108,18 @@ func (e *engine) publishSoon() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.timer = nil
+		e.stale = e.outdated()
 		e.publishAll()
 	})
 }
 
-// publishAll publishes whatever is left to publish.
+// publishAll publishes whatever is left to publish. Lost connections alone are no
+// reason for a new snapshot: the one there is leaves them out.
 func (e *engine) publishAll() {
 	if e.shut {
 		return
 	}
-	if e.outdated() && e.aggregated() == connectivity.Ready {
+	if e.stale && e.aggregated() == connectivity.Ready {
 		e.rebuild()
 	}
 	if e.unpublished {
@@ -173,25 +176,24 @@ func (e *engine) outdated() bool { return e.stale || e.lost > 0 }
 // rebuild makes the snapshot of the connections that are ready, of which there
 // must be one. Those in reserve get into the schedule only if there are no others.
 func (e *engine) rebuild() {
-	s := &snapshot{ready: make([]*conn, 0, e.count[connectivity.Ready])}
-	for _, c := range e.order {
-		if c.state == connectivity.Ready {
-			s.ready = append(s.ready, c.conn)
-		}
+	n := e.count[connectivity.Ready]
+	s := &snapshot{ready: make([]*conn, 0, n), worst: rankReserve}
+	if slices.ContainsFunc(e.order, func(c *child) bool { return c.state == connectivity.Ready && c.rank() == rankWanted }) {
+		s.worst = rankWanted
 	}
-	inReserve := func(c *conn) bool { return c.child.rank() == rankReserve }
-	listed := s.ready
-	if slices.ContainsFunc(listed, inReserve) {
-		listed = slices.DeleteFunc(slices.Clone(listed), inReserve)
-		if len(listed) == 0 {
-			listed, s.worst = s.ready, rankReserve
-		}
-	}
+	listed, weights := make([]*conn, 0, n), make([]uint32, 0, n)
 	e.edition++
-	for _, c := range listed {
-		c.edition = e.edition
+	for _, c := range e.order {
+		if c.state != connectivity.Ready {
+			continue
+		}
+		s.ready = append(s.ready, c.conn)
+		if c.rank() <= s.worst {
+			listed, weights = append(listed, c.conn), append(weights, c.weight)
+			c.edition = e.edition
+		}
 	}
 	e.listed, e.lost, e.stale, e.reserved = len(listed), 0, false, s.worst == rankReserve
-	s.schedule = e.config.picker.schedule(listed, &e.position)
+	s.schedule = e.config.picker.schedule(listed, weights, &e.position)
 	e.picker.snapshot.Store(s)
 }

@@ -13,11 +13,7 @@ func init() { register(Random{}) }
 
 func (Random) name() string { return "random" }
 
-func (Random) schedule(ready []*conn, _ *position) schedule {
-	weights := make([]uint32, len(ready))
-	for i, c := range ready {
-		weights[i] = c.child.weight
-	}
+func (Random) schedule(ready []*conn, weights []uint32, _ *position) schedule {
 	l := make(lottery, len(ready))
 	for i, a := range aliases(weights) {
 		l[i] = ticket{own: ready[i], other: ready[a.other], share: a.share}

@@ -16,7 +16,9 @@ func init() { register(RoundRobin{}) }
 
 func (RoundRobin) name() string { return "round_robin" }
 
-func (RoundRobin) schedule(ready []*conn, at *position) schedule { return newRotation(ready, at) }
+func (RoundRobin) schedule(ready []*conn, _ []uint32, at *position) schedule {
+	return newRotation(ready, at)
+}
 
 // position is how far a balancer's rotations have come, as a fraction of the
 // whole turn in units of 2⁻⁶⁴. A fraction stays meaningful when the turn changes:

@@ -12,14 +12,14 @@ import (
 	"github.com/rollcall-go/rollcall/pick"
 )
 
-// conns returns one ready connection per weight; they are called a, b, c, ….
-func conns(weights ...uint32) []*conn {
+// scheduled lets the picker prepare one ready connection per weight; they are
+// called a, b, c, ….
+func scheduled(p Picker, at *position, weights ...uint32) schedule {
 	ready := make([]*conn, len(weights))
-	for i, w := range weights {
-		id := string(rune('a' + i))
-		ready[i] = &conn{target: pick.Target{ID: id}, child: &child{member: member{id: id, weight: w}}}
+	for i := range weights {
+		ready[i] = &conn{target: pick.Target{ID: string(rune('a' + i))}}
 	}
-	return ready
+	return p.schedule(ready, weights, at)
 }
 
 func draw(s schedule, n int) []string {
@@ -53,7 +53,7 @@ func TestOrderOfPicks(t *testing.T) {
 		{RoundRobin{}, []uint32{1, 1, 1, 1}, "a b c d a b c d"},
 	} {
 		want := strings.Fields(tt.want)
-		if got := draw(tt.picker.schedule(conns(tt.weights...), new(position)), len(want)); !slices.Equal(got, want) {
+		if got := draw(scheduled(tt.picker, new(position), tt.weights...), len(want)); !slices.Equal(got, want) {
 			t.Errorf("%T%v: %v, want %v", tt.picker, tt.weights, got, want)
 		}
 	}
@@ -227,8 +227,8 @@ func TestRotationIsExactFromAnywhere(t *testing.T) {
 
 func TestPositionSurvivesAChangeOfTheTurn(t *testing.T) {
 	var at position
-	before := draw(RoundRobin{}.schedule(conns(1, 1, 1, 1), &at), 2)
-	after := draw(RoundRobin{}.schedule(conns(1, 1, 1, 1), &at), 2)
+	before := draw(scheduled(RoundRobin{}, &at, 1, 1, 1, 1), 2)
+	after := draw(scheduled(RoundRobin{}, &at, 1, 1, 1, 1), 2)
 	if got, want := append(before, after...), []string{"a", "b", "c", "d"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v: whoever has waited is next", got, want)
 	}
@@ -236,7 +236,7 @@ func TestPositionSurvivesAChangeOfTheTurn(t *testing.T) {
 	// However often the weights change, everybody gets their share of it.
 	rng, picked := rand.New(rand.NewPCG(7, 8)), map[string]int{}
 	for range 1000 {
-		s := WeightedRoundRobin{}.schedule(conns(5, 3+rng.Uint32N(2), 2), &at)
+		s := scheduled(WeightedRoundRobin{}, &at, 5, 3+rng.Uint32N(2), 2)
 		for _, id := range draw(s, 1+rng.IntN(3)) {
 			picked[id]++
 		}
@@ -282,7 +282,7 @@ func TestRandomFollowsTheWeights(t *testing.T) {
 		for _, w := range weights {
 			sum += w
 		}
-		picked := count(draw(Random{}.schedule(conns(weights...), nil), draws))
+		picked := count(draw(scheduled(Random{}, nil, weights...), draws))
 		var chi2 float64
 		for i, w := range weights {
 			want := draws * float64(w) / float64(sum)

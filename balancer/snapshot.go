@@ -24,8 +24,6 @@ type conn struct {
 	result gbalancer.PickResult // for calls without a record
 	target pick.Target
 	child  *child
-	// edition is the last snapshot that had it in its schedule; the engine's.
-	edition uint64
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {

@@ -1,7 +1,7 @@
 package balancer
 
 import (
-	"cmp"
+	"maps"
 	"math/bits"
 	"slices"
 )
@@ -21,11 +21,7 @@ func init() { register(WeightedRoundRobin{}) }
 
 func (WeightedRoundRobin) name() string { return "weighted_round_robin" }
 
-func (WeightedRoundRobin) schedule(ready []*conn, at *position) schedule {
-	weights := make([]uint32, len(ready))
-	for i, c := range ready {
-		weights[i] = c.child.weight
-	}
+func (WeightedRoundRobin) schedule(ready []*conn, weights []uint32, at *position) schedule {
 	counts, total := turn(weights)
 	if total == len(ready) {
 		return newRotation(ready, at) // all weights are the same
@@ -118,45 +114,36 @@ func smooth(counts []uint32, total int) []uint32 {
 // member of it, is ahead or behind by more than rounding the others' due times
 // can displace it: half a pick for each class, in proportion to its share.
 func spread(counts []uint32, total int) []uint32 {
-	members := make([]uint32, len(counts)) // by class
-	for i := range members {
-		members[i] = uint32(i)
+	classes := map[uint32][]uint32{} // members by count
+	for i, c := range counts {
+		classes[c] = append(classes[c], uint32(i))
 	}
-	slices.SortStableFunc(members, func(a, b uint32) int { return cmp.Compare(counts[a], counts[b]) })
+	eachDue := func(do func(slot, i uint32)) {
+		for _, count := range slices.Sorted(maps.Keys(classes)) {
+			members := classes[count]
+			// Times have 32 fractional bits; a turn has less than 2³¹ slots.
+			distance := (uint64(total) << 32) / (uint64(len(members)) * uint64(count))
+			due := distance / 2
+			for range count {
+				for _, i := range members {
+					do(uint32(due>>32), i)
+					due += distance
+				}
+			}
+		}
+	}
 
 	// A counting sort by the slot in which a pick is due: first where the picks of
 	// each slot go, then the picks.
 	places := make([]uint32, total+1)
-	eachDue(members, counts, total, func(slot uint64, _ uint32) { places[slot+1]++ })
+	eachDue(func(slot, _ uint32) { places[slot+1]++ })
 	for slot := range total {
 		places[slot+1] += places[slot]
 	}
 	order := make([]uint32, total)
-	eachDue(members, counts, total, func(slot uint64, i uint32) {
+	eachDue(func(slot, i uint32) {
 		order[places[slot]] = i
 		places[slot]++
 	})
 	return order
-}
-
-// eachDue calls do for every pick of the turn with the slot in which it is due.
-func eachDue(members, counts []uint32, total int, do func(slot uint64, i uint32)) {
-	for len(members) > 0 {
-		count := counts[members[0]]
-		size := 1
-		for size < len(members) && counts[members[size]] == count {
-			size++
-		}
-		class := members[:size]
-		members = members[size:]
-		// Times have 32 fractional bits; a turn has less than 2³¹ slots.
-		distance := (uint64(total) << 32) / (uint64(size) * uint64(count))
-		due := distance / 2
-		for range count {
-			for _, i := range class {
-				do(due>>32, i)
-				due += distance
-			}
-		}
-	}
 }

@@ -74,6 +74,13 @@ func (cc *ClientConn) SubConns() []*SubConn {
 	return slices.DeleteFunc(slices.Clone(cc.subConns), (*SubConn).IsShutdown)
 }
 
+// Newest returns the connection that was created last.
+func (cc *ClientConn) Newest() *SubConn {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	return cc.subConns[len(cc.subConns)-1]
+}
+
 // Created returns how many connections have been created.
 func (cc *ClientConn) Created() int {
 	cc.mu.Lock()
