@@ -45,12 +45,13 @@ type Registry interface {
 	// Fetch returns the current set of the service, from a cache if that is
 	// fresh. When the registry cannot be reached it returns the last good set
 	// with Confirmed false, or ErrUnavailable if there never was one. A service
-	// without a usable instance is ErrUnknownService, never an empty Snapshot.
+	// without a usable instance is ErrUnknownService, never an empty Snapshot; an
+	// empty name is ErrInvalid.
 	Fetch(ctx context.Context, service string) (Snapshot, error)
 
 	// Watch follows the set of the service. It does not wait for the registry:
 	// the first set, or the reason why there is none, comes from the first Next.
-	// ctx is not kept.
+	// ctx is not kept. An empty name is ErrInvalid.
 	Watch(ctx context.Context, service string) (Watcher, error)
 
 	// Close deregisters what is still registered (bounded in time), ends all
@@ -85,8 +86,9 @@ type Registration interface {
 	// Instance returns what is registered now.
 	Instance() Instance
 	// Update replaces the content of the instance. Service, ID and Life cannot
-	// change (ErrInvalid). When it fails the new content stays the wanted one
-	// and the heartbeat goes on trying to write it.
+	// change (ErrInvalid), nor can it take an address that another registration
+	// of this Registry has (ErrDuplicate). When writing fails the new content
+	// stays the wanted one and the heartbeat goes on trying to write it.
 	Update(ctx context.Context, inst Instance) error
 	// Deregister stops the heartbeat, waits until it has ended, and then removes
 	// the instance, so that a late beat cannot bring it back. The registration is

@@ -251,6 +251,11 @@ var registrationMutants = map[string][]spoil{
 			}}
 		}),
 	},
+	"Registration/Events tell of another process under the identity": {
+		spoilRegistrations(func(ctx context.Context, good registry.Registration) registry.Registration {
+			return spoiledRegistration{Registration: good, events: func() <-chan registry.Event { return nil }}
+		}),
+	},
 	"Registration/Update and Deregister take turns": {
 		func(ctx context.Context, good registry.Registry) registry.Registry {
 			return spoiled{Registry: good, register: func(c context.Context, inst registry.Instance) (registry.Registration, error) {
@@ -318,7 +323,7 @@ func TestFaultyKeepsTheContract(t *testing.T) {
 }
 
 func TestContractInRealTime(t *testing.T) {
-	RunInRealTime(t, Timing{Within: time.Minute, Quiet: time.Millisecond}, func(t *testing.T) Backend { return backendOf(t, unharmed) })
+	RunInRealTime(t, Timing{Within: time.Minute, Soon: time.Minute, Quiet: time.Millisecond}, func(t *testing.T) Backend { return backendOf(t, unharmed) })
 }
 
 func unharmed(_ context.Context, good registry.Registry) registry.Registry { return good }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rollcall-go/rollcall/internal/backoff"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -175,6 +176,16 @@ var watchMutants = map[string][]spoil{
 				return good.Watch(ctx, service+"-other")
 			}}
 		},
+	},
+	"Watch/Refresh asks soon": {
+		spoilWatchers(func(_ context.Context, good registry.Watcher) registry.Watcher {
+			return spoiledWatcher{Watcher: good, next: func(ctx context.Context) (registry.Snapshot, error) {
+				if err := backoff.Wait(ctx, time.Minute); err != nil { // the next poll
+					return registry.Snapshot{}, err
+				}
+				return good.Next(ctx)
+			}}
+		}),
 	},
 	"Watch/Refresh never blocks": {
 		spoilWatchers(func(ctx context.Context, good registry.Watcher) registry.Watcher {

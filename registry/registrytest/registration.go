@@ -161,6 +161,13 @@ var registrationChecks = []check{
 		}
 	}},
 
+	{name: "Registration/Events tell of another process under the identity", run: func(w *world) {
+		reg, other := w.register(w.client(), w.instance(0)), w.instance(1)
+		other.ID = reg.Instance().ID
+		w.register(w.client(), other)
+		w.event(reg, registry.Collision)
+	}},
+
 	{name: "Registration/Update and Deregister take turns", run: func(w *world) {
 		reg, ctx := w.register(w.client(), w.instance(0)), w.within()
 		var wg sync.WaitGroup

@@ -33,14 +33,16 @@ type Timing struct {
 	// Within is how soon the backend must have done what it promises to do at
 	// some time: see a change, register again, believe that a service is gone.
 	Within time.Duration
+	// Soon is how soon a watcher must see a change after Refresh.
+	Soon time.Duration
 	// Quiet is for how long the suite watches that something does not happen. It
 	// should cover a poll of the registry and a heartbeat.
 	Quiet time.Duration
 }
 
-// bubble is the timing on a clock that costs nothing: longer than any lease,
-// and several heartbeats.
-var bubble = Timing{Within: 2 * time.Hour, Quiet: 10 * time.Minute}
+// bubble is the timing on a clock that costs nothing: longer than any lease, and
+// several heartbeats, and not so long that it could be an ordinary poll.
+var bubble = Timing{Within: 2 * time.Hour, Soon: 2 * time.Second, Quiet: 10 * time.Minute}
 
 // Run tests a backend that opens no sockets (for instance one that is reached
 // over a pipe). Every test runs in a synctest bubble of its own and calls open

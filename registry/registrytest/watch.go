@@ -129,6 +129,19 @@ var watchChecks = []check{
 		w.silent(watcher, "only another service had changed")
 	}},
 
+	{name: "Watch/Refresh asks soon", run: func(w *world) {
+		reg, watcher := w.register(w.client(), w.instance(0)), w.watch(w.client())
+		w.await(watcher, set(w.instance(0)))
+		w.silent(watcher, "nothing had happened")
+		inst := w.instance(0)
+		inst.Weight = 9
+		w.update(reg, inst)
+		watcher.Refresh()
+		if snap, err := watcher.Next(w.timeout(w.timing.Soon)); !set(inst).ok(snap, err) {
+			w.Errorf("Next, %v after Refresh: %s, want %s", w.timing.Soon, describe(snap, err), set(inst))
+		}
+	}},
+
 	{name: "Watch/Refresh never blocks", run: func(w *world) {
 		watcher := w.watch(w.client())
 		w.returns("Refresh", func() {
