@@ -3,6 +3,7 @@ package registrytest
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -286,9 +287,7 @@ func neverClose(ctx context.Context, good registry.Registry) registry.Registry {
 func TestEveryCheckFindsItsMutants(t *testing.T) {
 	mutants := map[string][]spoil{}
 	for _, some := range []map[string][]spoil{registerMutants, fetchMutants, watchMutants, registrationMutants, closeMutants, failureMutants} {
-		for name, list := range some {
-			mutants[name] = list
-		}
+		maps.Copy(mutants, some)
 	}
 	for _, c := range checks() {
 		broken := mutants[c.name]

@@ -2,6 +2,7 @@ package registrytest
 
 import (
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -31,10 +32,8 @@ func (w *world) event(reg registry.Registration, kinds ...registry.EventKind) {
 	for {
 		select {
 		case e, open := <-reg.Events():
-			for _, kind := range kinds {
-				if e.Kind == kind {
-					return
-				}
+			if slices.Contains(kinds, e.Kind) {
+				return
 			}
 			if !open {
 				w.Fatalf("Events ended without any of %v", kinds)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -273,13 +274,14 @@ func describe(snap registry.Snapshot, err error) string {
 	if err != nil {
 		return fmt.Sprintf("the error %q", err)
 	}
-	text := "the set"
+	var text strings.Builder
+	text.WriteString("the set")
 	for _, i := range snap.Instances {
 		i = i.Clone()
-		text += fmt.Sprintf(" {%s %s at %v weight %d zone %q version %q %v %v}", i.ID, i.Life, i.Addrs, i.Weight, i.Zone, i.Version, i.Status, i.Metadata)
+		fmt.Fprintf(&text, " {%s %s at %v weight %d zone %q version %q %v %v}", i.ID, i.Life, i.Addrs, i.Weight, i.Zone, i.Version, i.Status, i.Metadata)
 	}
 	if !snap.Confirmed {
-		text += fmt.Sprintf(", unconfirmed (%s)", snap.Reason)
+		fmt.Fprintf(&text, ", unconfirmed (%s)", snap.Reason)
 	}
-	return text
+	return text.String()
 }
