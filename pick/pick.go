@@ -31,8 +31,9 @@ const (
 	Answered
 	// Refused: a closing server proved that it did not execute the call.
 	Refused
-	// Untracked: no balancer said anything, because another policy than rollcall
-	// is in use or an interceptor answered. It may have executed.
+	// Untracked: no balancer said anything about this error, because another
+	// policy than rollcall is in use or an interceptor answered. It may have
+	// executed.
 	Untracked
 )
 

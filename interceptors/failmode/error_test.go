@@ -42,7 +42,7 @@ func TestErrorTellsTheStory(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				opts := append([]failmode.Option{failmode.Idempotent(tt.idempotent)}, tt.opts...)
 				err := call(t.Context(), &fake{script: tt.script}, failmode.UnaryClientInterceptor(tt.mode, opts...))
-				if got, want := status.Convert(err).Message(), "as the script says"+tt.want; got != want {
+				if got, want := status.Convert(err).Message(), asTheScriptSays+tt.want; got != want {
 					t.Errorf("message:\n %s\nwant\n %s", got, want)
 				}
 			})

@@ -88,9 +88,9 @@ func Example_selector() {
 		attempts := 0
 		refuse := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 			attempts++
-			record := pick.FromContext(ctx)
-			record.End(record.Begin(pick.Target{ID: "shop-1"}), pick.Refused, nil)
-			return status.Error(codes.Unavailable, "closing")
+			record, err := pick.FromContext(ctx), status.Error(codes.Unavailable, "closing")
+			record.End(record.Begin(pick.Target{ID: "shop-1"}), pick.Refused, err)
+			return err
 		}
 		call := refuse
 		for _, interceptor := range chain {

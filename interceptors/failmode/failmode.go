@@ -23,7 +23,9 @@
 // # What it needs
 //
 // The rollcall policy. With another one nothing is known about an attempt: its
-// class is "untracked", and unsafe methods are not tried again at all.
+// class is "untracked", and unsafe methods are not tried again at all. Nor is
+// anything known where an interceptor below returns an error of its own; one that
+// wraps gRPC's error, text included, does no harm.
 //
 // Attempts multiply where something else retries too: gRPC's own retryPolicy or
 // another library's interceptor with 3 attempts, under this with 3, make up to 9.

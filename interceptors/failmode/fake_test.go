@@ -12,6 +12,9 @@ import (
 	"github.com/rollcall-go/rollcall/pick"
 )
 
+// asTheScriptSays is the text of all errors, that of a balancer's.
+const asTheScriptSays = "rollcall: as the script says"
+
 // outcome is how an attempt is to end.
 type outcome struct {
 	class pick.Class
@@ -77,9 +80,10 @@ func (o outcome) end(ctx context.Context) error {
 	}
 	select {
 	case <-takes:
-		return status.Error(o.code, "as the script says")
+		return status.Error(o.code, asTheScriptSays)
 	case <-ctx.Done():
-		return status.FromContextError(ctx.Err()).Err()
+		st := status.FromContextError(ctx.Err())
+		return status.Error(st.Code(), st.Message()+" while waiting for connections to become ready")
 	}
 }
 

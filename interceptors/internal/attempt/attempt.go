@@ -207,6 +207,9 @@ func (c *Call) another(err error) bool {
 func (c *Call) event(err error) Event {
 	e := Event{Method: c.method, Attempt: len(c.events) + 1, Err: err, Duration: time.Since(c.started)}
 	e.Picks, e.Class = c.record.Since(c.mark)
+	if e.Class.NotExecuted() && !vouched(e.Picks, err) {
+		e.Class = pick.Untracked
+	}
 	if n := len(e.Picks); n > 0 {
 		e.Target = e.Picks[n-1].Target
 	}
