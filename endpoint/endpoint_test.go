@@ -77,7 +77,7 @@ func TestWeightChangeLeavesAddressesAlone(t *testing.T) {
 		t.Error("the new weight cannot be seen on the endpoint")
 	}
 	for i := range before.Addresses {
-		if !before.Addresses[i].Equal(after.Addresses[i]) || after.Addresses[i].Attributes != nil || after.Addresses[i].BalancerAttributes != nil {
+		if !after.Addresses[i].Equal(before.Addresses[i]) || !after.Addresses[i].Equal(bare().Addresses[i]) {
 			t.Errorf("address %d became %+v", i, after.Addresses[i])
 		}
 	}

@@ -86,7 +86,7 @@ func NewFaulty(inner registry.Registry) *Faulty {
 }
 
 // Set makes it misbehave in this way, instead of the way before. What was to be
-// written while it was Down is written now.
+// written while it was Down has been written when Set returns.
 func (f *Faulty) Set(fault Fault) {
 	f.mu.Lock()
 	before := f.fault
