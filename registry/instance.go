@@ -117,6 +117,9 @@ func ValidateAddr(addr string) error {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
 		return fmt.Errorf("address %q is not host:port with a host and a port from 1 to 65535", addr)
 	}
+	if host == "unix" {
+		return fmt.Errorf("address %q is not host:port: gRPC takes what follows \"unix:\" for the path of a Unix socket", addr)
+	}
 	if !validHost(host, strings.HasPrefix(addr, "[")) {
 		return fmt.Errorf("address %q is not host:port: %q is neither a host name nor an IP address", addr, host)
 	}

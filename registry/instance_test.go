@@ -54,7 +54,7 @@ func TestValidate(t *testing.T) {
 func TestValidateAddr(t *testing.T) {
 	for addr, ok := range map[string]bool{
 		"10.0.0.7:9000": true, "host.example:1": true, "[::1]:65535": true, "[fe80::1%eth0]:80": true,
-		"": false, "host": false, "host:": false, ":9000": false, "host:0": false, "host:65536": false,
+		"": false, "host": false, "host:": false, ":9000": false, "host:0": false, "host:65536": false, "unix:80": false, "unix.example:80": true,
 		"host:-1": false, "host:http": false, "::1:9000": false, "[::1]": false, "host:1:2": false, "host:+80": false,
 		" host:1": false, "host :1": false, "a\x00b:1": false, "http://host:1": false, "user@host:1": false, "host/path:1": false, "[host]:1": false, "[10.0.0.1]:1": false,
 	} {
