@@ -112,8 +112,8 @@ func (s *nodes) call(ctx context.Context, n *node, mark, left int, op func(conte
 		s.answered(n)
 	case unknown:
 		s.abandoned(n)
-	// A caller who gave up proves nothing, unless he had been patient.
-	case ended(ctx) != nil && (!errors.Is(ended(ctx), context.DeadlineExceeded) || time.Since(began) < s.timeout/4):
+	// Who gives up, or has little time for each node, proves nothing.
+	case ended(limited) != nil && (!errors.Is(ended(limited), context.DeadlineExceeded) || time.Since(began) < s.timeout/4):
 		s.abandoned(n)
 	default:
 		s.failed(n, mark, began, err)

@@ -202,6 +202,40 @@ func TestImpatientCallersProveNothing(t *testing.T) {
 	}
 }
 
+// Whoever has so little time that a node's share of it is over before a healthy one
+// can answer does not take the nodes away from the others.
+func TestImpatientCallersHarmNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		for _, addr := range three {
+			node := noNodes(n.registry(addr))
+			slow := func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(40 * time.Millisecond)
+				node.Server.ServeHTTP(w, r)
+			}
+			node.put(instance("s", 1))
+			node.answer(wire.PathFetch, slow)
+			node.answer(wire.PathRenew, slow)
+		}
+		c := n.client(three)
+		w := watchIt(t, c, "s")
+		r := mustRegister(t, c, instance("own", 1))
+		pass(5 * time.Second)
+		current := c.nodes.current
+		for i := range 200 {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			if _, err := c.Fetch(ctx, fmt.Sprint("other", i)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("Fetch with a third of 100 ms for each node = %v", err)
+			}
+			cancel()
+			pass(100 * time.Millisecond)
+		}
+		if events := eventsOf(r); w.told() != 1 || len(events) > 0 || c.nodes.current != current {
+			t.Errorf("the watcher was told %q, the registration %v, and the node is %s instead of %s", w.all(), events, c.nodes.current.host, current.host)
+		}
+	})
+}
+
 // Several calls that fail together are one failure of the node.
 func TestFailuresTogetherCountOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
