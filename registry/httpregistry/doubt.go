@@ -12,24 +12,26 @@ import (
 
 // belief is what is held true about one service, and the judgement of what nodes
 // say against it. A registry node answers "unknown" with full confidence when it
-// has just started empty, and nodes may know different sets for good; so what is
-// missing from an answer stays until that is certain:
+// has just started empty, and nodes may know different sets for good. So an
+// instance that is missing from an answer has left only if the same node has just
+// listed it, remembers the others and still lists half of what it did. Any other
+// missing one is kept, in doubt, until it is certain that it is gone:
 //
-//   - no news: fewer than half of the last good set, or anything missing in the
-//     first answer after a break (nobody answered, another node answers, or the
-//     node has forgotten when it first saw an instance);
-//   - certain: the doubt has lasted one lease, in which every living instance
-//     would have come back, or two nodes that have each been up that long agree.
+//   - answers have lacked it for one lease, in which it would have come back if it
+//     lived; or
+//   - two nodes that have each been up that long agree (one is enough against a set
+//     that nobody has looked at for as long).
 //
 // What an answer does contain is used at once. It is pure: times come in, nothing
 // goes out.
 type belief struct {
-	lease time.Duration
-	good  []registry.Instance // the last good set, ordered by ID
-	from  string              // the node that confirmed it alone, or ""
-	gap   bool                // nobody answered since
-	since time.Time           // when the doubt began; zero: there is none
-	why   string              // why there is no good set any more
+	lease  time.Duration
+	good   []registry.Instance      // the last good set, ordered by ID
+	missed map[string]time.Duration // by ID, those of good in doubt: how long answers have lacked them
+	from   string                   // the node that has just listed all the others; "" after silence, or if none did
+	at     time.Time                // the last answer; zero after silence
+	old    bool                     // nobody had looked for a lease, and nothing was confirmed since
+	why    string                   // why there is no good set any more
 }
 
 // verdict is what to make of a round of answers.
@@ -38,24 +40,29 @@ type verdict struct {
 	skipped   []registry.Skipped
 	source    string
 	reason    string // why it is unconfirmed, or why there are no instances
-	certain   string // why a doubt was given up
+	certain   string // why instances in doubt were given up
 	confirmed bool
 }
 
-// forget drops what was believed.
-func (b *belief) forget() { *b = belief{lease: b.lease} }
-
 // silence is a round in which nobody answered: what nodes say next may come from
-// after a restart, and a doubt starts anew.
-func (b *belief) silence() { b.gap, b.since = true, time.Time{} }
+// after a restart.
+func (b *belief) silence() { b.from, b.at = "", time.Time{} }
 
-// doubts says whether a alone is no reason to drop what it lacks.
+// age is that nobody has looked for longer than a lease.
+func (b *belief) age() {
+	b.silence()
+	b.old = true
+}
+
+// doubts says whether others should be asked about what a lacks.
 func (b *belief) doubts(a answer) bool {
-	if len(b.missing(a.instances)) == 0 {
-		return false
-	}
-	return !b.since.IsZero() || b.gap || a.node != b.from ||
-		2*len(a.instances) < len(b.good) || b.forgot(a)
+	return len(b.missing(a.instances)) > 0 && (len(b.missed) > 0 || b.suspects(a))
+}
+
+// suspects says whether a is no reason to drop anything: from another node than
+// before, after silence, after a loss of memory, or much smaller.
+func (b *belief) suspects(a answer) bool {
+	return a.node != b.from || b.forgot(a) || 2*len(a.instances) < len(b.good)-len(b.missed)
 }
 
 // missing are the good instances that set lacks. One whose address another one
@@ -95,61 +102,85 @@ func (b *belief) forgot(a answer) bool {
 // judge takes the answers of one round: first that of the node asked normally,
 // and then, if that one was doubtful, those of others.
 func (b *belief) judge(now time.Time, answers []answer) verdict {
-	first := answers[0]
-	known := union(answers)
-	v := verdict{instances: known, skipped: first.skipped, source: first.node, confirmed: true}
-	missing := b.missing(known)
-	if len(missing) > 0 && b.doubts(first) {
-		if b.since.IsZero() {
-			b.since = now
-		}
-		v.certain = b.certain(now, answers)
-		if v.certain == "" {
-			b.good = merge(known, missing)
-			v.instances, v.confirmed = b.good, false
-			v.reason = fmt.Sprintf("%s; %d of %d instances are kept from before", says(answers), len(missing), len(b.good))
-			return v
-		}
+	v, whole := told(answers)
+	missing := b.missing(v.instances)
+	b.missed, v.certain = b.inDoubt(now, missing, answers)
+	kept := slices.DeleteFunc(missing, func(inst registry.Instance) bool {
+		_, doubted := b.missed[inst.ID]
+		return !doubted
+	})
+	v.instances, v.confirmed = merge(v.instances, kept), len(kept) == 0
+	b.good, b.from, b.at, b.old = v.instances, whole, now, b.old && !v.confirmed
+	switch {
+	case len(kept) > 0:
+		v.reason = fmt.Sprintf("%s; %d of %d instances are kept from before", says(answers), len(kept), len(b.good))
+	case len(b.good) > 0:
+		b.why = ""
+	case v.certain != "":
 		b.why = says(answers) + "; " + v.certain
+		fallthrough
+	default:
+		v.reason = cmp.Or(b.why, says(answers))
 	}
-	b.believe(&v, answers)
 	return v
 }
 
-// certain says why what is missing from all answers can be believed to be gone,
-// or "".
-func (b *belief) certain(now time.Time, answers []answer) string {
+// told is what any of answers contains. What one node knows whole is taken from
+// that node alone, since times of different nodes do not compare.
+func told(answers []answer) (v verdict, whole string) {
+	all := union(answers)
+	for _, a := range answers {
+		if len(without(all, a.instances)) == 0 {
+			return verdict{instances: a.instances, skipped: a.skipped, source: a.node}, a.node
+		}
+	}
+	return verdict{instances: all, skipped: answers[0].skipped, source: answers[0].node}, ""
+}
+
+// inDoubt are those of missing that may still live, with how long answers have
+// lacked them; certain says why others do not.
+func (b *belief) inDoubt(now time.Time, missing []registry.Instance, answers []answer) (missed map[string]time.Duration, certain string) {
+	suspicious, agreed := b.suspects(answers[0]), b.agreed(answers)
+	held := b.held(now)
+	missed = make(map[string]time.Duration)
+	for _, inst := range missing {
+		age, before := b.missed[inst.ID]
+		if before {
+			age += held
+		}
+		switch {
+		case !before && !suspicious: // it has left
+		case agreed:
+			certain = fmt.Sprintf("they agree and have been up for %v", b.lease)
+		case age >= b.lease:
+			certain = fmt.Sprintf("this has held for %v", b.lease)
+		default:
+			missed[inst.ID] = age
+		}
+	}
+	return missed, certain
+}
+
+// held is how long what the last answer and this one lack counts as missing. The
+// node may have restarted in between: so at most half a lease; and after silence
+// hardly anything, but enough for a node that fails every other time to be
+// believed in the end.
+func (b *belief) held(now time.Time) time.Duration {
+	if b.at.IsZero() {
+		return b.lease / 100
+	}
+	return min(now.Sub(b.at), b.lease/2)
+}
+
+// agreed says whether enough of those who answered have been up for a lease.
+func (b *belief) agreed(answers []answer) bool {
 	settled := make(map[string]bool)
 	for _, a := range answers {
 		if a.settled != "" {
 			settled[a.settled] = true
 		}
 	}
-	switch {
-	case len(settled) >= 2:
-		return fmt.Sprintf("they agree and have been up for %v", b.lease)
-	case now.Sub(b.since) >= b.lease:
-		return fmt.Sprintf("this has held for %v", b.lease)
-	}
-	return ""
-}
-
-// believe makes v's instances the good set. What one node knows whole is taken
-// from that node alone, since times of different nodes do not compare.
-func (b *belief) believe(v *verdict, answers []answer) {
-	b.from = ""
-	for _, a := range answers {
-		if len(without(v.instances, a.instances)) == 0 {
-			v.instances, v.skipped, v.source, b.from = a.instances, a.skipped, a.node, a.node
-			break
-		}
-	}
-	b.good, b.gap, b.since = v.instances, false, time.Time{}
-	if len(v.instances) > 0 {
-		b.why = ""
-		return
-	}
-	v.reason = cmp.Or(b.why, says(answers))
+	return len(settled) >= 2 || b.old && len(settled) == 1
 }
 
 // says sums up what each node said.

@@ -13,10 +13,12 @@
 //
 // While no node answers, the last good set of a service stays. What a node says
 // against it is doubted: that the service is unknown, that more than half of the
-// set is gone, or anything of it right after an outage or from another node than
-// before, is believed only after it has held for one lease, or when two nodes that
-// have both been up for a lease agree. Until then the Snapshot is not Confirmed and its
-// Reason says why; what the answer does contain is used at once.
+// set is gone, or that anything of it is, right after an outage or a lease in which
+// nobody looked, or from another node than before. What is missing is believed to
+// be gone after answers have lacked it for one lease, or when two nodes that have
+// both been up for a lease agree (one, against a set that is older than that).
+// Until then the Snapshot is not Confirmed and its Reason says why; what the answer
+// does contain is used at once.
 //
 // A registration is renewed for as long as it lives, whatever happens: a failed
 // beat is repeated within seconds on another node, an instance that the registry
@@ -59,14 +61,14 @@ type Client struct {
 	nodes     *nodes
 	claims    claim.Set
 
-	open    context.Context // ends when Close begins, and the calls with it
-	shut    context.CancelFunc
-	calls   sync.WaitGroup  // under way; Add only under mu while not closed
-	life    context.Context // ends when everything is deregistered
-	endLife context.CancelFunc
-	running sync.WaitGroup // goroutines, which calls start
-	start   sync.Once      // of the goroutine that follows the list of nodes
-	closing once
+	open      context.Context // ends when Close begins, and the calls with it
+	shut      context.CancelFunc
+	calls     sync.WaitGroup  // under way; Add only under mu while not closed
+	life      context.Context // ends when everything is deregistered
+	endLife   context.CancelFunc
+	following sync.WaitGroup // what start starts
+	start     sync.Once      // of the goroutine that follows the list of nodes
+	closing   once
 
 	mu            sync.Mutex // guards all below and service.users; nothing is called under it
 	closed        bool
@@ -111,7 +113,7 @@ func (c *Client) begin(ctx context.Context) (limited context.Context, end func()
 	if c.closed {
 		return nil, nil, registry.ErrClosed
 	}
-	c.start.Do(func() { c.running.Go(func() { c.follow(c.life) }) })
+	c.start.Do(func() { c.following.Go(func() { c.follow(c.life) }) })
 	c.calls.Add(1)
 	limited, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.open, func() { cancel(registry.ErrClosed) })
@@ -234,7 +236,7 @@ func (c *Client) Close() error {
 		c.mu.Unlock()
 		ending.Wait()
 		c.endLife()
-		c.running.Wait()
+		c.following.Wait()
 		c.closeIdle()
 	})
 	return nil

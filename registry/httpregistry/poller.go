@@ -3,6 +3,7 @@ package httpregistry
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/rollcall-go/rollcall/internal/backoff"
@@ -14,13 +15,17 @@ import (
 // the poll interval.
 const impatience = 250 * time.Millisecond
 
+// patience is how long those who begin to watch wait for the registry if there is
+// an older good set: longer than a healthy one takes, and far less than a call may.
+const patience = time.Second
+
 // poller looks at one service again and again for all who watch it.
 type poller struct {
 	service *service
 	topic   watch.Topic
 	hints   chan struct{} // has room for one: look soon
 	cancel  context.CancelFunc
-	done    chan struct{} // closed when it has ended
+	running sync.WaitGroup
 }
 
 // watch returns the service's poller, started if there is none.
@@ -30,14 +35,16 @@ func (s *service) watch() *poller {
 	s.watchers++
 	if s.poller == nil {
 		ctx, cancel := context.WithCancel(s.client.life)
-		p := &poller{service: s, hints: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+		p := &poller{service: s, hints: make(chan struct{}, 1), cancel: cancel}
 		if !s.latest.at.IsZero() && time.Since(s.latest.at) < pause {
 			p.topic.Publish(s.latest.snap, s.latest.err)
 		}
 		s.poller = p
-		s.client.running.Go(func() {
-			defer close(p.done)
-			p.run(ctx)
+		p.running.Go(func() { p.run(ctx) })
+		p.running.Go(func() {
+			if backoff.Wait(ctx, patience) == nil {
+				s.stand(p)
+			}
 		})
 	}
 	return s.poller
@@ -55,7 +62,7 @@ func (s *service) unwatch() {
 	s.mu.Unlock()
 	if last {
 		p.cancel()
-		<-p.done
+		p.running.Wait()
 	}
 }
 

@@ -3,6 +3,7 @@ package httpregistry
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -55,6 +56,30 @@ func TestTheRegistryRestartsEmpty(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A registry that restarts again and again, each time when all but the dead one are
+// back: that one is given up after its lease, and the others have one each time.
+func TestTheRegistryRestartsAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.registry(three[0]).put(instance("greeter", 9))
+		servers(t, n, three[:1], 5)
+		w := watchIt(t, n.client(three[:1]), "greeter")
+		pass(20 * time.Second)
+		for range 30 {
+			n.registry(three[0])
+			pass(80 * time.Second)
+		}
+		for _, got := range w.all()[1:] {
+			if got = strings.TrimSuffix(got, "?"); got != five+" i9" && got != five {
+				t.Errorf("on the way: %q", got)
+			}
+		}
+		if got, err := w.last(); got != five || err != nil {
+			t.Errorf("in the end: %s, %v", got, err)
+		}
+	})
 }
 
 // Whoever asks only now and then is not told a smaller set either.
@@ -138,6 +163,28 @@ func TestScaleToZeroIsHonoured(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A registry that misses one poll a minute is believed all the same.
+func TestScaleToZeroInARegistryThatOftenFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		node.put(instance("s", 1), instance("s", 2))
+		w := watchIt(t, n.client(three[:1]), "s")
+		pass(20 * time.Second)
+		node.drop("s", "i1")
+		node.drop("s", "i2")
+		for range 3 {
+			node.answer(wire.PathFetch, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", 503) })
+			pass(7 * time.Second)
+			node.answer(wire.PathFetch, nil)
+			pass(53 * time.Second)
+		}
+		if got, err := w.last(); !errors.Is(err, registry.ErrUnknownService) {
+			t.Errorf("three minutes after the last instance has gone: %s, %v", got, err)
+		}
+	})
 }
 
 // One node that has lost nearly everything is not believed against another: its view

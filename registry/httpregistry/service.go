@@ -87,7 +87,7 @@ func (s *service) look(ctx context.Context, insist bool) outcome {
 	}
 	began := time.Now()
 	if began.Sub(s.asked) > max(s.client.lease, 2*s.client.poll) {
-		s.belief.forget() // nobody has looked for so long: it proves nothing
+		s.belief.age()
 	}
 	answers, err := s.ask(ctx)
 	if err != nil && ended(ctx) != nil {
@@ -171,7 +171,7 @@ func (s *service) weigh(ctx context.Context, answers []answer, from []*node) {
 			return
 		}
 	}
-	if len(lacking) > 0 && len(answers) > 1 {
+	if len(lacking) > 0 && (len(answers) > 1 || s.belief.old) {
 		for i := range answers {
 			answers[i].settled = s.client.settled(ctx, from[i])
 		}
@@ -180,9 +180,9 @@ func (s *service) weigh(ctx context.Context, answers []answer, from []*node) {
 
 // conclude judges the answers.
 func (s *service) conclude(answers []answer) outcome {
-	before := s.belief.since
+	doubted := len(s.belief.missed) > 0
 	v := s.belief.judge(time.Now(), answers)
-	s.log(before, v, answers)
+	s.log(doubted, v, answers)
 	snap := registry.Snapshot{
 		Service: s.name, Instances: v.instances, Skipped: v.skipped,
 		Source: v.source, Confirmed: v.confirmed, Reason: v.reason,
@@ -195,12 +195,12 @@ func (s *service) conclude(answers []answer) outcome {
 
 // log tells what is new: a doubt that begins or ends, entries that are left out
 // or put right.
-func (s *service) log(doubted time.Time, v verdict, answers []answer) {
+func (s *service) log(doubted bool, v verdict, answers []answer) {
 	log := s.client.log.With("service", s.name, "node", v.source)
 	switch {
-	case doubted.IsZero() && !v.confirmed:
+	case !doubted && !v.confirmed:
 		log.Warn("answer doubted: last good set kept", "reason", v.reason)
-	case !doubted.IsZero() && v.confirmed:
+	case v.certain != "" || doubted && v.confirmed:
 		log.Info("answer believed", "instances", len(v.instances), "reason", cmp.Or(v.certain, "nothing is missing"))
 	}
 	told := make(map[string]bool)
@@ -218,6 +218,18 @@ func (s *service) log(doubted time.Time, v verdict, answers []answer) {
 		}
 	}
 	s.told = told
+}
+
+// stand tells those who wait for p's first answer the last good set, if any.
+func (s *service) stand(p *poller) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap := s.latest.snap
+	if _, _, told := p.topic.Latest(); told || len(snap.Instances) == 0 {
+		return
+	}
+	snap.Confirmed, snap.Reason = false, fmt.Sprintf("the registry has not answered within %v", patience)
+	p.topic.Publish(snap, nil)
 }
 
 // publish makes got the latest, for those who watch too.

@@ -250,23 +250,6 @@ func TestAWatchThatBeginsInAnOutage(t *testing.T) {
 	})
 }
 
-// A set that nobody has looked at for longer than a lease is no measure of a new one.
-func TestAnOldSetIsNoMeasure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork(t)
-		node := n.registry(three[0])
-		node.put(instance("s", 1), instance("s", 2), instance("s", 3))
-		c := n.client(three[:1])
-		c.Fetch(t.Context(), "s")
-		pass(2 * time.Minute)
-		node.drop("s", "i1")
-		node.drop("s", "i2")
-		if snap, err := c.Fetch(t.Context(), "s"); ids(snap) != "i3" {
-			t.Errorf("Fetch = %s, %v", ids(snap), err)
-		}
-	})
-}
-
 func TestClosedClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
