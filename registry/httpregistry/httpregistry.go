@@ -39,6 +39,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,10 @@ import (
 // closeTimeout bounds what Close does about living registrations: the registry
 // drops by itself what it is not told to.
 const closeTimeout = 5 * time.Second
+
+// maxUnknown is of how many services it is remembered that nobody serves them:
+// enough for a program's mistakes, and nothing to a stranger's.
+const maxUnknown = 100
 
 // Client is a registry.Registry. Make it with New.
 type Client struct {
@@ -70,9 +75,10 @@ type Client struct {
 	start     sync.Once      // of the goroutine that follows the list of nodes
 	closing   once
 
-	mu            sync.Mutex // guards all below and service.users; nothing is called under it
+	mu            sync.Mutex // guards all below and service.users; nothing is called under it but service.known
 	closed        bool
 	services      map[string]*service
+	unknown       []*service // those that nobody uses and that have no last good set, oldest first
 	registrations map[*registration]struct{}
 	watchers      map[registry.Watcher]struct{}
 	used          map[wire.Identity]time.Time // when it was given up, for a while
@@ -189,19 +195,26 @@ func (c *Client) acquire(name string) *service {
 		s = newService(c, name)
 		c.services[name] = s
 	}
+	if i := slices.Index(c.unknown, s); i >= 0 {
+		c.unknown = slices.Delete(c.unknown, i, i+1)
+	}
 	s.users++
 	return s
 }
 
-// release forgets a service that nobody uses and that has no last good set: its
-// name may have been anything.
+// release keeps a service that nobody uses and that has no last good set only for
+// a while: its name may have been anything.
 func (c *Client) release(s *service) {
-	known := s.known()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.users--
-	if s.users == 0 && !known {
-		delete(c.services, s.name)
+	if s.users > 0 || s.known() {
+		return
+	}
+	c.unknown = append(c.unknown, s)
+	if len(c.unknown) > maxUnknown {
+		delete(c.services, c.unknown[0].name)
+		c.unknown = slices.Delete(c.unknown, 0, 1)
 	}
 }
 
