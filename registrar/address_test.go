@@ -102,7 +102,7 @@ func TestAdvertisedAddress(t *testing.T) {
 				r := newRig(t)
 				r.lis.Close()
 				r.lis = idle{test.listen, make(chan struct{})}
-				var reg registrar.Registry = r.reg
+				var reg registrar.Registry = struct{ registrar.Registry }{r.reg} // which hides LocalAddr
 				if test.local != "-" {
 					reg = &routedRegistry{r.reg, test.local, 0}
 				}
