@@ -115,19 +115,14 @@ type beater struct {
 // keep renews the registration until ctx ends, and never gives up before.
 func (r *registration) keep(ctx context.Context) {
 	b := &beater{registration: r}
-	// Soon at first; later, when many may be waiting, spread.
+	// Soon at first; later, when many wait for the registry, spread over half a
+	// heartbeat, so that all are back within one.
 	again := backoff.Policy{Base: time.Second, Max: max(r.client.heartbeat/2, time.Millisecond)}
 	again.Base = min(again.Base, again.Max)
 	for {
 		next, ok := r.await(ctx)
 		if !ok {
 			return
-		}
-		if b.fails > 0 {
-			// Whoever has waited for a node has not waited alone.
-			if waited, _ := r.client.nodes.wait(ctx); waited {
-				backoff.Wait(ctx, rand.N(r.client.heartbeat/10+1))
-			}
 		}
 		err := b.do(ctx, next)
 		switch {

@@ -283,16 +283,16 @@ func (s *nodes) down() bool {
 	return !ready
 }
 
-// wait returns when some node can be tried, at once if one can now; then waited
-// is false. Otherwise ctx's error.
-func (s *nodes) wait(ctx context.Context) (waited bool, err error) {
-	for ; ; waited = true {
+// wait returns when some node can be tried, at once if one can now, or when ctx
+// has ended.
+func (s *nodes) wait(ctx context.Context) {
+	for {
 		s.mu.Lock()
 		ready, due := s.due()
 		changed := s.changed
 		s.mu.Unlock()
-		if err := ended(ctx); err != nil || ready {
-			return waited, err
+		if ready || ended(ctx) != nil {
+			return
 		}
 		timer := time.NewTimer(time.Until(due))
 		select {

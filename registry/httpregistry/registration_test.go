@@ -500,7 +500,7 @@ func TestDeregisterGivesUpAfterALease(t *testing.T) {
 	})
 }
 
-// An Update that is stuck does not hold up a Deregister.
+// An Update that is stuck does not hold up a Deregister, and ends with it.
 func TestDeregisterEndsAnUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
@@ -508,17 +508,21 @@ func TestDeregisterEndsAnUpdate(t *testing.T) {
 		c := n.client(three[:1])
 		r := mustRegister(t, c, instance("s", 1))
 		n.kill(three[0])
-		updated := make(chan error, 1)
+		var updated error
 		go func() {
 			inst := instance("s", 1)
 			inst.Weight = 9
-			updated <- r.Update(context.Background(), inst)
+			updated = r.Update(context.Background(), inst)
 		}()
 		pass(10 * time.Second)
-		n.registry(three[0])
-		r.Deregister(t.Context())
-		if err := <-updated; err != nil && !errors.Is(err, registry.ErrClosed) {
-			t.Errorf("Update = %v, want ErrClosed", err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.Deregister(ctx); err == nil {
+			t.Error("Deregister has told a registry that is not there")
+		}
+		synctest.Wait()
+		if !errors.Is(updated, registry.ErrClosed) {
+			t.Errorf("Update = %v, want ErrClosed", updated)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -185,6 +186,31 @@ func TestOwnWritesAreSeenAtOnce(t *testing.T) {
 		}
 		second.Deregister(t.Context())
 		check("i1")
+	})
+}
+
+// An answer from before an own write does not count after it.
+func TestAnAnswerOvertakenByAnOwnWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		node.put(instance("s", 1))
+		node.answer(wire.PathFetch, func(w http.ResponseWriter, r *http.Request) {
+			answer := httptest.NewRecorder()
+			node.Server.ServeHTTP(answer, r)
+			time.Sleep(time.Second)
+			w.Write(answer.Body.Bytes())
+		})
+		c := n.client(three[:1])
+		watchIt(t, c, "s")
+		pass(500 * time.Millisecond)
+		mustRegister(t, c, instance("s", 2))
+		pass(510 * time.Millisecond)
+		if snap, err := c.Fetch(t.Context(), "s"); ids(snap) != "i1 i2" {
+			t.Errorf("Fetch = %s, %v", ids(snap), err)
+		}
+		node.answer(wire.PathFetch, nil)
+		pass(5 * time.Second) // whoever is being answered slowly
 	})
 }
 
