@@ -10,9 +10,11 @@ func TestRollingRestartLosesNoCall(t *testing.T) {
 	servers := weighted(t, registry)
 	client := startClient(t, registry, "-fail-mode", "failover", "-method", "get", "-rps", arg(within(1000, 2000)), "-duration", "0")
 	said(t, client, "  a ")
-	for id := range servers {
-		terminate(t, servers[id].Process)
-		startServer(t, registry, id)
+	for range within(1, 5) {
+		for id := range servers {
+			terminate(t, servers[id].Process)
+			servers[id] = startServer(t, registry, id)
+		}
 	}
 	interrupt(t, client).failsNone(t)
 }
