@@ -179,6 +179,31 @@ func TestShutdownKeepsItsDeadline(t *testing.T) {
 	})
 }
 
+// A program that drains and is then told by when to be down still lets its calls
+// finish.
+func TestShutdownHurriesADrainThatHasBegun(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t).serve()
+		client := r.dial(nil)
+		r.cancel()
+		time.Sleep(time.Second)
+		r.echo.OnCall(testenv.Delay(3 * time.Second))
+		inHand := get(t.Context(), client) // until 4s
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		if err := r.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown returned %v", err)
+		}
+		if a := <-inHand; a.err != nil {
+			t.Errorf("the call in hand: %v", a.err)
+		}
+		r.wantResult(nil)
+		r.journal.check(t, "0s listening", "0s register", "0s registered", "0s draining", "0s deregister",
+			"3s closing", "3s listener closed", // half of 4s
+			"4s stopped")
+	})
+}
+
 func TestShutdownIsCancelled(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t).serve()

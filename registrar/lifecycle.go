@@ -160,12 +160,19 @@ func (l *life) deregister(registration registry.Registration) {
 
 // linger serves on for the drain delay, if anybody can still connect.
 func (l *life) linger() {
-	timer := time.NewTimer(min(l.opts.drainDelay, l.remaining()/2))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-l.closed:
-	case <-l.alive.Done():
+	began := time.Now()
+	for {
+		timer := time.NewTimer(min(l.opts.drainDelay-time.Since(began), l.remaining()/2))
+		select {
+		case <-l.hurry:
+			timer.Stop()
+			continue
+		case <-timer.C:
+		case <-l.closed:
+		case <-l.alive.Done():
+		}
+		timer.Stop()
+		return
 	}
 }
 

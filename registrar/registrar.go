@@ -60,6 +60,8 @@ type Registrar struct {
 	alive  context.Context // ends when the server is to stop hard; wanted has then ended too
 	kill   context.CancelFunc
 
+	hurry chan struct{} // one that waits in it: deadline has changed
+
 	mu       sync.Mutex // guards inst, claimed, deadline and err; nothing is called under it
 	inst     registry.Instance
 	claimed  bool      // somebody runs the life, or it ended before it began
@@ -87,6 +89,8 @@ func New(reg Registry, inst registry.Instance, opts ...Option) *Registrar {
 		up:   make(chan struct{}),
 		done: make(chan struct{}),
 		inst: inst,
+
+		hurry: make(chan struct{}, 1),
 	}
 	r.opts.logger = r.opts.logger.With("service", inst.Service, "instance", inst.ID)
 	r.wanted, r.unwant = context.WithCancelCause(context.Background())
@@ -296,6 +300,10 @@ func (r *Registrar) limit(ctx context.Context) {
 	defer r.mu.Unlock()
 	if ok && (r.deadline.IsZero() || deadline.Before(r.deadline)) {
 		r.deadline = deadline
+		select {
+		case r.hurry <- struct{}{}:
+		default:
+		}
 	}
 }
 
