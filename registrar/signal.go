@@ -18,8 +18,10 @@ import (
 
 // Run is r.Serve for a program that leaves its signals to it. The first SIGINT,
 // SIGTERM, SIGHUP or SIGQUIT begins the closing sequence, the second one stops
-// hard, unless it is the same within 100 ms; on Windows os.Interrupt does. A signal that was ignored when the program
-// was started, as nohup does with SIGHUP, stays ignored.
+// hard, unless it is the same within 100 ms; on Windows os.Interrupt does. The
+// third one is left to the system, which ends the process, whatever hangs. A
+// signal that was ignored when the program was started, as nohup does with
+// SIGHUP, stays ignored.
 func Run(ctx context.Context, r *Registrar, srv *grpc.Server, lis net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 4) // two that matter, and the echo of each
@@ -29,7 +31,10 @@ func Run(ctx context.Context, r *Registrar, srv *grpc.Server, lis net.Listener) 
 	watching.Go(func() {
 		stops := []func(os.Signal){
 			func(s os.Signal) { cancel(fmt.Errorf("signal: %s", s)) },
-			func(os.Signal) { r.Stop() },
+			func(os.Signal) {
+				defer time.AfterFunc(echo, func() { signal.Stop(signals) }).Stop()
+				r.Stop()
+			},
 		}
 		for s := range inTurn(signals, ended) {
 			r.opts.logger.Info("registrar: signal", slog.String("signal", s.String()))

@@ -45,7 +45,7 @@ func serveForSignals() error {
 	if err != nil {
 		return err
 	}
-	r := registrar.New(memory.New(), registry.Instance{Service: service},
+	r := registrar.New(hung{memory.New()}, registry.Instance{Service: service},
 		registrar.WithLogger(slog.New(slog.NewTextHandler(os.Stdout, nil))),
 		registrar.WithDrainDelay(0),
 		registrar.WithGraceTimeout(time.Hour),
@@ -63,6 +63,28 @@ func serveForSignals() error {
 	echov1.RegisterEchoServer(srv, echo)
 	fmt.Println("address", lis.Addr())
 	return registrar.Run(context.Background(), r, srv, lis)
+}
+
+// hangEnv is the environment variable that makes Deregister hang.
+const hangEnv = "TEST_HANG_DEREGISTER"
+
+// hung is a registry that breaks its contract if hangEnv is set: Deregister does
+// not return.
+type hung struct{ *memory.Registry }
+
+func (h hung) Register(ctx context.Context, inst registry.Instance) (registry.Registration, error) {
+	registration, err := h.Registry.Register(ctx, inst)
+	if err == nil && os.Getenv(hangEnv) != "" {
+		registration = hungRegistration{registration}
+	}
+	return registration, err
+}
+
+type hungRegistration struct{ registry.Registration }
+
+func (hungRegistration) Deregister(context.Context) error {
+	fmt.Println("deregistering")
+	select {}
 }
 
 // child starts the server by the command, to which its arguments are added, and
@@ -138,6 +160,25 @@ func TestSecondSignalStops(t *testing.T) {
 		t.Error("a call that never ends was answered")
 	}
 	say(t, p, registrar.ErrForced.Error()+": 1 of them")
+}
+
+// Whatever hangs, a terminal and a supervisor get rid of the process.
+func TestThirdSignalEndsTheProcess(t *testing.T) {
+	t.Setenv(hangEnv, "1")
+	p, _ := child(t)
+	p.Signal(syscall.SIGTERM)
+	say(t, p, "deregistering")
+	p.Signal(syscall.SIGINT)
+	say(t, p, "signal="+syscall.SIGINT.String())
+	for again := time.Tick(20 * time.Millisecond); ; <-again { // past what counts as an echo
+		p.Signal(syscall.SIGTERM)
+		select {
+		case <-p.Done():
+			wantExit(t, p, -1)
+			return
+		default:
+		}
+	}
 }
 
 // nohup starts programs in such a way.
