@@ -34,7 +34,11 @@ type CallOption struct {
 	set func(*config)
 }
 
-func (o CallOption) apply(c *config) { o.set(c) }
+func (o CallOption) apply(c *config) {
+	if o.set != nil {
+		o.set(c)
+	}
+}
 
 type interceptorOption func(*config)
 
@@ -209,7 +213,7 @@ func (c *config) forCall(opts []grpc.CallOption) *attempt.Policy {
 			own = new(config)
 			*own = *c
 		}
-		o.set(own)
+		o.apply(own)
 	}
 	if own != c {
 		own.build()
