@@ -48,12 +48,6 @@ type verdict struct {
 // after a restart.
 func (b *belief) silence() { b.from, b.at = "", time.Time{} }
 
-// age is that nobody has looked for longer than a lease.
-func (b *belief) age() {
-	b.silence()
-	b.old = true
-}
-
 // doubts says whether others should be asked about what a lacks.
 func (b *belief) doubts(a answer) bool {
 	return len(b.missing(a.instances)) > 0 && (len(b.missed) > 0 || b.suspects(a))

@@ -131,6 +131,9 @@ func TestBelief(t *testing.T) {
 		{"one that has just started is not", []round{
 			one("a b", said("n", "a b")), {idle: true}, one("a b?", said("n", "")), one("", settledAnswer("n", "")),
 		}},
+		{"a few gone from an old set are believed", []round{
+			one("a b c", said("n", "a b c")), {idle: true}, one("a b", said("n", "a b")),
+		}},
 		{"a set that is confirmed is not old", []round{
 			one("a b", said("n", "a b")), {idle: true}, one("a b", said("n", "a b")), one("a b?", settledAnswer("n", "")),
 		}},
@@ -159,7 +162,7 @@ func TestBelief(t *testing.T) {
 					b.silence()
 					continue
 				case r.idle:
-					b.age()
+					b.old = true
 					continue
 				}
 				v := b.judge(now, r.answers)

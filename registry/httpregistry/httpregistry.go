@@ -13,10 +13,10 @@
 //
 // While no node answers, the last good set of a service stays. What a node says
 // against it is doubted: that the service is unknown, that more than half of the
-// set is gone, or that anything of it is, right after an outage or a lease in which
-// nobody looked, or from another node than before. What is missing is believed to
+// set is gone, or that anything of it is, right after an outage or a restart or
+// from another node than before. What is missing is believed to
 // be gone after answers have lacked it for one lease, or when two nodes that have
-// both been up for a lease agree (one, against a set that is older than that).
+// both been up for a lease agree (one, against a set that nobody has looked at for as long).
 // Until then the Snapshot is not Confirmed and its Reason says why; what the answer
 // does contain is used at once.
 //

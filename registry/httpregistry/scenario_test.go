@@ -63,13 +63,15 @@ func TestTheRegistryRestartsEmpty(t *testing.T) {
 func TestTheRegistryRestartsAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
-		n.registry(three[0]).put(instance("greeter", 9))
-		servers(t, n, three[:1], 5)
+		living := []registry.Instance{instance("greeter", 0), instance("greeter", 1), instance("greeter", 2), instance("greeter", 3), instance("greeter", 4)}
+		n.registry(three[0]).put(append(living, instance("greeter", 9))...)
 		w := watchIt(t, n.client(three[:1]), "greeter")
 		pass(20 * time.Second)
 		for range 30 {
-			n.registry(three[0])
-			pass(80 * time.Second)
+			node := n.registry(three[0])
+			pass(25 * time.Second)
+			node.put(living...)
+			pass(55 * time.Second)
 		}
 		for _, got := range w.all()[1:] {
 			if got = strings.TrimSuffix(got, "?"); got != five+" i9" && got != five {

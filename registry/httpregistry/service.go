@@ -87,7 +87,7 @@ func (s *service) look(ctx context.Context, insist bool) outcome {
 	}
 	began := time.Now()
 	if began.Sub(s.asked) > max(s.client.lease, 2*s.client.poll) {
-		s.belief.age()
+		s.belief.old = true
 	}
 	answers, err := s.ask(ctx)
 	if err != nil && ended(ctx) != nil {
