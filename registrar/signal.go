@@ -24,8 +24,10 @@ import (
 // SIGHUP, stays ignored.
 func Run(ctx context.Context, r *Registrar, srv *grpc.Server, lis net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	signals := make(chan os.Signal, 4) // two that matter, and the echo of each
-	signal.Notify(signals, wantedSignals()...)
+	signals := make(chan os.Signal, 4)              // two that matter, and the echo of each
+	if wanted := wantedSignals(); len(wanted) > 0 { // none would be all to Notify
+		signal.Notify(signals, wanted...)
+	}
 	ended := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +42,9 @@ func TestMain(m *testing.M) {
 
 // serveForSignals is the main of a program that leaves its signals to Run.
 func serveForSignals() error {
+	if os.Getenv(ignoreEnv) != "" {
+		signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	}
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -67,6 +71,10 @@ func serveForSignals() error {
 
 // hangEnv is the environment variable that makes Deregister hang.
 const hangEnv = "TEST_HANG_DEREGISTER"
+
+// ignoreEnv is the environment variable that makes the server ignore all signals
+// that Run would take.
+const ignoreEnv = "TEST_IGNORE_SIGNALS"
 
 // hung is a registry that breaks its contract if hangEnv is set: Deregister does
 // not return.
@@ -189,5 +197,20 @@ func TestIgnoredSignalStaysIgnored(t *testing.T) {
 	wantExit(t, p, 0)
 	if strings.Contains(p.Output(), syscall.SIGHUP.String()) {
 		t.Errorf("it took the signal:\n%s", p.Output())
+	}
+}
+
+func TestAllSignalsIgnored(t *testing.T) {
+	p, client := child(t, "env", ignoreEnv+"=1")
+	p.Signal(syscall.SIGUSR1) // means nothing, as ever
+	p.Signal(syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(t.Context())
+	call := get(ctx, client)
+	say(t, p, "in hand")
+	cancel()
+	<-call
+	p.Kill()
+	if strings.Contains(p.Output(), "registrar: signal") {
+		t.Errorf("it took a signal:\n%s", p.Output())
 	}
 }
