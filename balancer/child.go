@@ -135,5 +135,6 @@ func (c *child) NewSubConn(addrs []gresolver.Address, opts gbalancer.NewSubConnO
 		}
 		notify(s)
 	}
+	//lint:ignore SA1019 Only calling it is deprecated; pick_first calls it, with one address.
 	return c.ClientConn.NewSubConn(addrs, opts)
 }

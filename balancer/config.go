@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -118,16 +117,15 @@ func parsePicker(js json.RawMessage) (Picker, error) {
 	if given == nil {
 		return defaultPicker, nil // null is how JSON says that nothing is given
 	}
-	if len(given) != 1 {
-		return nil, fmt.Errorf("balancer: %s; it holds %d: %s", rule, len(given), strings.Join(slices.Sorted(maps.Keys(given)), ", "))
+	names := slices.Sorted(maps.Keys(given))
+	if len(names) != 1 {
+		return nil, fmt.Errorf("balancer: %s; it holds %d: %s", rule, len(names), strings.Join(names, ", "))
 	}
-	for name, value := range given {
-		if decode, ok := pickers[name]; ok {
-			return decode(value)
-		}
-		return nil, fmt.Errorf("balancer: unknown picker %q: %s", name, rule)
+	decode, ok := pickers[names[0]]
+	if !ok {
+		return nil, fmt.Errorf("balancer: unknown picker %q: %s", names[0], rule)
 	}
-	return nil, errors.New("balancer: unreachable")
+	return decode(given[names[0]])
 }
 
 // mistaken says what is wrong with a field that is not known but looks like one

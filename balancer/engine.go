@@ -49,8 +49,7 @@ type engine struct {
 	shut        bool
 
 	edition  uint64 // counts snapshots
-	listed   int    // connections in the snapshot's schedule
-	lost     int    // of these, no longer ready
+	lost     int    // connections in the snapshot's schedule that are no longer ready
 	stale    bool   // another change that the snapshot does not show
 	reserved bool   // the snapshot's schedule has only what is in reserve
 
@@ -117,7 +116,7 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 			continue
 		}
 		m := memberOf(ep)
-		c, rest := next(before, m.id, m.life)
+		c, rest := ahead(before, m.id, m.life)
 		if before = rest; c == nil {
 			c = e.find(m.id, m.life)
 		}
@@ -149,9 +148,9 @@ func (e *engine) explain(reason, resolverErr string) {
 	}
 }
 
-// next finds a child where it mostly is: at the head of those that have not been
+// ahead finds a child where it mostly is: at the head of those that have not been
 // named yet, or behind one that is gone. It returns those after it as well.
-func next(children []*child, id, life string) (found *child, rest []*child) {
+func ahead(children []*child, id, life string) (found *child, rest []*child) {
 	for i, c := range children[:min(2, len(children))] {
 		if c.is(id, life) {
 			return c, children[i+1:]
@@ -193,7 +192,6 @@ func (e *engine) change(c *child, m member) (needsAddrs bool) {
 		return false
 	}
 	c.addrs = slices.Clone(m.addrs)
-	e.unpublished = true
 	return true
 }
 

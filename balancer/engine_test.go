@@ -60,7 +60,15 @@ func TestLossOfReadyIsPublishedInTheSameCallback(t *testing.T) {
 		b.resolve(RoundRobin{}, servers("a", "b", "c")...)
 		b.ready("a", "b", "c")
 		b.wantPublished("the loss of one of three", 1, func() { b.sub("b").Set(connectivity.Idle, nil) })
+		before := b.picker.snapshot.Load()
 		b.wantPicks(20, map[string]int{"a": 10, "c": 10}) // nothing has settled yet, and the others share alike
+		if b.picker.snapshot.Load() != before {
+			t.Error("a loss made a new snapshot at once: many of them cost its square")
+		}
+		b.pass()
+		if got := len(b.picker.snapshot.Load().ready); got != 2 {
+			t.Errorf("%d connections in the snapshot, want 2", got)
+		}
 		b.wantPublished("the loss of another one", 1, func() { b.sub("a").Set(connectivity.Idle, nil) })
 		b.wantPicks(3, map[string]int{"c": 3})
 		b.sub("c").Set(connectivity.Idle, nil)
@@ -159,6 +167,10 @@ func TestChangesKeepConnections(t *testing.T) {
 		}
 		b.resolve(RoundRobin{}, server("c"), server("a")) // b goes
 		b.wantPicks(4, map[string]int{"a": 2, "c": 2})
+		b.pass()
+		if got := len(b.picker.snapshot.Load().ready); got != 2 {
+			t.Errorf("%d connections in the snapshot, want 2", got)
+		}
 		if created, left := b.cc.Created(), len(b.cc.SubConns()); created != 3 || left != 2 {
 			t.Errorf("%d connections made, %d left, want 3 and 2", created, left)
 		}
@@ -278,7 +290,11 @@ func TestOtherResolversEndpoints(t *testing.T) {
 		}
 		update()
 		b.ready("a", "b")
+		addrs := &b.order[1].addrs[0]
 		b.wantPublished("the same set", 0, update)
+		if &b.order[1].addrs[0] != addrs {
+			t.Error("the same addresses were taken for others")
+		}
 		b.wantPicks(8, map[string]int{"a": 6, "b": 2})
 		ctx, rec := b.recorded()
 		rec.Pin("b:1")
@@ -378,6 +394,10 @@ func TestEmptyListClosesEverythingAndSaysWhy(t *testing.T) {
 		if left := b.cc.SubConns(); len(left) > 0 {
 			t.Errorf("%d connections are left", len(left))
 		}
+		b.ResolverError(errors.New(`service "echo" is unknown in env "prod"`))
+		if _, _, err := b.call(t.Context()); strings.Count(err.Error(), "unknown") != 1 {
+			t.Errorf("%v: the same twice", err)
+		}
 		b.ResolverError(errors.New("produced zero addresses"))
 		b.wantError(t.Context(), `unknown in env "prod"; resolver: produced zero addresses`)
 		if err := b.resolve(RoundRobin{}); err == nil {
@@ -444,6 +464,26 @@ func TestReserve(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What changes while nobody is ready is in force as soon as somebody is.
+func TestChangesWhileNobodyIsReady(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		set := []registry.Instance{server("a", weighing(3)), server("b")}
+		b.resolve(WeightedRoundRobin{}, set...)
+		b.ready("a", "b")
+		a := b.sub("a")
+		for _, id := range []string{"a", "b"} {
+			b.sub(id).Set(connectivity.Idle, nil)
+		}
+		b.pass()
+		b.resolve(Random{}, set...)
+		a.Ready()
+		if _, ok := b.picker.snapshot.Load().schedule.(lottery); !ok {
+			t.Errorf("picks go by %T", b.picker.snapshot.Load().schedule)
+		}
+		b.wantPicks(2, map[string]int{"a": 2})
+	})
 }
 
 // A child may call back while it is being removed.

@@ -32,7 +32,7 @@ func (e *engine) failure() error {
 	case e.resolverErr == "":
 		text = append(text, "no instance to call: the resolver names none")
 	}
-	if e.resolverErr != "" {
+	if e.resolverErr != "" && e.resolverErr != e.reason {
 		text = append(text, "resolver: "+e.resolverErr)
 	}
 	return errors.New("rollcall: " + strings.Join(text, "; "))

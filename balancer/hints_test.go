@@ -287,6 +287,27 @@ func TestClosingMark(t *testing.T) {
 	})
 }
 
+// The mark counts too when the connection was lost before it came.
+func TestClosingMarkOfALostConnection(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.resolve(RoundRobin{}, servers("a/1")...)
+		b.ready("a")
+		_, done, _ := b.call(t.Context())
+		b.resolve(RoundRobin{}, servers("a/1", "b/1")...)
+		b.ready("b")
+		a := b.sub("a")
+		a.Set(connectivity.Idle, nil)
+		done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true, Trailer: drain.Closing("a", "1")})
+		synctest.Wait()
+		a.Ready()
+		b.wantPicks(4, map[string]int{"b": 4})
+		b.pass()
+		if got := len(b.picker.snapshot.Load().schedule.(*rotation).table); got != 1 {
+			t.Errorf("%d instances in the rotation, want only b", got)
+		}
+	})
+}
+
 // The mark of an answer that comes late counts for the instance that came back.
 func TestLateClosingMark(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {

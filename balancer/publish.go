@@ -81,10 +81,11 @@ func (e *engine) closing(c *child) {
 		return
 	}
 	c.closing.Store(true) // it may have left and come back
-	if c.conn != nil && c.conn.rank.CompareAndSwap(rankWanted, rankReserve) {
-		e.stale = true
-		e.publishSoon()
+	if c.conn != nil {
+		c.conn.rank.CompareAndSwap(rankWanted, rankReserve)
 	}
+	e.stale = true
+	e.publishSoon()
 }
 
 // settle publishes what a resolver state has changed and returns how many children
@@ -139,13 +140,14 @@ func (e *engine) aggregated() connectivity.State {
 }
 
 // publish gives gRPC the state and a picker for it; whoever waits picks again. A
-// snapshot that still has a ready connection, and not of the reserve, will do.
+// snapshot of instances that are wanted will do for now, whatever else has changed:
+// a pick that finds nobody in it asks for a new one.
 func (e *engine) publish() {
 	state := e.aggregated()
 	var p gbalancer.Picker
 	switch state {
 	case connectivity.Ready:
-		if e.lost == e.listed || e.reserved && e.stale {
+		if e.stale && (e.reserved || e.published != connectivity.Ready) {
 			e.rebuild()
 		}
 		p = &e.picker
@@ -193,7 +195,7 @@ func (e *engine) rebuild() {
 			c.edition = e.edition
 		}
 	}
-	e.listed, e.lost, e.stale, e.reserved = len(listed), 0, false, s.worst == rankReserve
+	e.lost, e.stale, e.reserved = 0, false, s.worst == rankReserve
 	s.schedule = e.config.picker.schedule(listed, weights, &e.position)
 	e.picker.snapshot.Store(s)
 }

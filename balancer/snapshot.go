@@ -10,7 +10,7 @@ import (
 	"github.com/rollcall-go/rollcall/pick"
 )
 
-// The ranks of a connection: the lower, the rather it is picked.
+// The ranks of a connection: the lower the better.
 const (
 	rankWanted  uint32 = iota
 	rankReserve        // its instance drains or closes: only if nobody is wanted
