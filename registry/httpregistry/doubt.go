@@ -197,9 +197,13 @@ func union(answers []answer) []registry.Instance {
 
 // merge is set and what of more has neither an ID nor an address of it.
 func merge(set, more []registry.Instance) []registry.Instance {
+	more = without(more, set)
+	if len(more) == 0 {
+		return set
+	}
 	taken := addrsOf(set)
 	merged := slices.Clone(set)
-	for _, inst := range without(more, set) {
+	for _, inst := range more {
 		if !anyIn(inst.Addrs, taken) {
 			merged = append(merged, inst)
 		}
