@@ -99,7 +99,7 @@ func TestTLS(t *testing.T) {
 				server := sys.Start(registry.Instance{ID: "one", TLS: true}, grpc.Creds(serverCreds))
 				conn := sys.Dial(test.target, grpc.WithTransportCredentials(clientCreds), grpc.WithResolvers(NewBuilder(sys.Registry, test.opts...)))
 				if test.wantErr != "" {
-					if _, err, _ := get(t, conn, 0); err == nil || !strings.Contains(err.Error(), test.wantErr) {
+					if _, _, err := get(t, conn, 0); err == nil || !strings.Contains(err.Error(), test.wantErr) {
 						t.Errorf("the call ended with %v, want an error with %q", err, test.wantErr)
 					}
 					return

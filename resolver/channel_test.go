@@ -27,9 +27,9 @@ func policy(name string) grpc.DialOption {
 	return grpc.WithDefaultServiceConfig(fmt.Sprintf(`{"loadBalancingConfig":[{%q:{}}]}`, name))
 }
 
-// get calls, for at most timeout if that is not 0, and says who answered or why
-// nobody did, and after how long.
-func get(t *testing.T, conn *grpc.ClientConn, timeout time.Duration, opts ...grpc.CallOption) (who string, err error, took time.Duration) {
+// get calls, for at most timeout if that is not 0, and says who answered after
+// how long, or why nobody did.
+func get(t *testing.T, conn *grpc.ClientConn, timeout time.Duration, opts ...grpc.CallOption) (who string, took time.Duration, err error) {
 	t.Helper()
 	ctx := t.Context()
 	if timeout > 0 {
@@ -39,14 +39,14 @@ func get(t *testing.T, conn *grpc.ClientConn, timeout time.Duration, opts ...grp
 	}
 	begin := time.Now()
 	reply, err := echov1.NewEchoClient(conn).Get(ctx, &echov1.GetRequest{}, opts...)
-	return reply.GetInstanceId(), err, time.Since(begin)
+	return reply.GetInstanceId(), time.Since(begin), err
 }
 
 // expectFailure makes a call and checks that it fails after just that time,
 // with that code and text.
 func expectFailure(t *testing.T, conn *grpc.ClientConn, timeout, after time.Duration, code codes.Code, text string, opts ...grpc.CallOption) {
 	t.Helper()
-	_, err, took := get(t, conn, timeout, opts...)
+	_, took, err := get(t, conn, timeout, opts...)
 	if status.Code(err) != code || !strings.Contains(err.Error(), text) {
 		t.Errorf("the call failed with %v, want %v with %q", err, code, text)
 	}
@@ -57,7 +57,7 @@ func expectFailure(t *testing.T, conn *grpc.ClientConn, timeout, after time.Dura
 
 func expectCall(t *testing.T, conn *grpc.ClientConn, opts ...grpc.CallOption) {
 	t.Helper()
-	if _, err, _ := get(t, conn, 0, opts...); err != nil {
+	if _, _, err := get(t, conn, 0, opts...); err != nil {
 		t.Errorf("the call failed: %v", err)
 	}
 }
@@ -83,7 +83,7 @@ func TestRegistryDownForAnHour(t *testing.T) {
 
 				waited := make(chan error)
 				go func() {
-					_, err, _ := get(t, conn, 0, grpc.WaitForReady(true))
+					_, _, err := get(t, conn, 0, grpc.WaitForReady(true))
 					waited <- err
 				}()
 				synctest.Wait()
@@ -123,7 +123,7 @@ func TestRegistryIsSlow(t *testing.T) {
 		inst := sys.Listen(registry.Instance{ID: "a"}).Instance()
 		time.AfterFunc(4*time.Second, func() { src.shows(inst) })
 		conn := sys.Dial("discovery:///greeter", grpc.WithResolvers(NewBuilder(src)))
-		if _, err, took := get(t, conn, 0); err != nil || took != 4*time.Second {
+		if _, took, err := get(t, conn, 0); err != nil || took != 4*time.Second {
 			t.Errorf("the call ended after %v with %v, want success after 4s", took, err)
 		}
 	})
@@ -293,8 +293,9 @@ func TestCloseOrder(t *testing.T) {
 		if err := conn.Close(); err != nil {
 			t.Error(err)
 		}
-		_, err, _ := get(t, conn, 0)
-		if !errors.Is(err, grpc.ErrClientConnClosing) { //nolint:staticcheck // the only name gRPC has for it
+		_, _, err := get(t, conn, 0)
+		//lint:ignore SA1019 It is the only name gRPC has for it.
+		if !errors.Is(err, grpc.ErrClientConnClosing) {
 			t.Errorf("a call after Close failed with %v", err)
 		}
 	})

@@ -179,6 +179,7 @@ func TestState(t *testing.T) {
 	var addrs []string
 	for _, a := range s.Endpoints[1].Addresses {
 		addrs = append(addrs, a.Addr+" "+a.ServerName)
+		//lint:ignore SA1019 Nobody should use it, this package neither.
 		if a.Attributes != nil || a.BalancerAttributes != nil {
 			t.Errorf("%s has attributes: a change of weight would make a new connection", a.Addr)
 		}

@@ -91,7 +91,7 @@ func TestInProxyProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	direct := 1
-	if _, err, _ := get(t, conn, 0); err != nil {
+	if _, _, err := get(t, conn, 0); err != nil {
 		direct = 0
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the proxy refuses CONNECT 0.0.0.0:"+port) {
 			t.Errorf("the call failed with %v", err)
