@@ -105,7 +105,7 @@ func (s *stats) done(instance string, err error, latency time.Duration) {
 func (s *stats) kindOf(err error) (first *message) {
 	st := status.Convert(err)
 	kind := st.Code().String() + strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
+		if r >= '0' && r <= '9' || r == '.' {
 			return -1
 		}
 		return r
