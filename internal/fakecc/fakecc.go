@@ -49,7 +49,9 @@ func (*ClientConn) Target() string { return "fakecc" }
 
 // MetricsRecorder implements gbalancer.ClientConn.
 func (*ClientConn) MetricsRecorder() estats.MetricsRecorder {
-	return struct{ estats.UnimplementedMetricsRecorder }{}
+	return struct {
+		estats.UnimplementedMetricsRecorder
+	}{}
 }
 
 // State returns the state and the picker that were published last.
