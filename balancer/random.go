@@ -33,10 +33,13 @@ type ticket struct {
 func (l lottery) next() *conn {
 	i, fraction := bits.Mul64(rand.Uint64(), uint64(len(l)))
 	t := &l[i]
+	// Both are read first so that this becomes a conditional move: which of them it
+	// is, no processor can guess.
+	own, drawn := t.own, t.other
 	if fraction < t.share {
-		return t.own
+		drawn = own
 	}
-	return t.other
+	return drawn
 }
 
 // alias is what Vose's alias method makes of a weight: with equal probability for

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	gbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/rollcall-go/rollcall/drain"
 	"github.com/rollcall-go/rollcall/pick"
@@ -28,7 +29,7 @@ type conn struct {
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{child: c, target: pick.Target{ID: c.id, Life: c.life, Addr: c.connected}}
-	conn.result = gbalancer.PickResult{SubConn: sc, Done: func(info gbalancer.DoneInfo) { conn.done(info) }}
+	conn.result = gbalancer.PickResult{SubConn: sc, Done: func(info gbalancer.DoneInfo) { conn.marks(info.Trailer) }}
 	return conn
 }
 
@@ -39,7 +40,7 @@ func (c *conn) use(rec *pick.Record) gbalancer.PickResult {
 	}
 	result, attempt := c.result, rec.Begin(c.target)
 	result.Done = func(info gbalancer.DoneInfo) {
-		if class, used := classify(info, c.done(info)); used {
+		if class, used := classify(info, c.marks(info.Trailer)); used {
 			rec.End(attempt, class, info.Err)
 		} else {
 			rec.Unused(attempt)
@@ -48,12 +49,13 @@ func (c *conn) use(rec *pick.Record) gbalancer.PickResult {
 	return result
 }
 
-// done is called at the end of every call that the connection was picked for.
-func (c *conn) done(info gbalancer.DoneInfo) drain.Marks {
-	if len(info.Trailer) == 0 {
+// marks returns what the trailer of an answer proves about the server, and sees to
+// it that a closing one gets no new calls.
+func (c *conn) marks(trailer metadata.MD) drain.Marks {
+	if len(trailer) == 0 {
 		return drain.Marks{}
 	}
-	marks := drain.Read(info.Trailer, c.target.ID, c.target.Life)
+	marks := drain.Read(trailer, c.target.ID, c.target.Life)
 	if marks.Closing {
 		c.child.engine.closing(c.child)
 	}
