@@ -178,7 +178,7 @@ func TestScaleToZeroInARegistryThatOftenFails(t *testing.T) {
 		node.drop("s", "i1")
 		node.drop("s", "i2")
 		for range 3 {
-			node.answer(wire.PathFetch, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", 503) })
+			node.answer(wire.PathFetch, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", http.StatusServiceUnavailable) })
 			pass(7 * time.Second)
 			node.answer(wire.PathFetch, nil)
 			pass(53 * time.Second)
