@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // Class says what is certain about the execution of an attempt.
@@ -64,7 +65,14 @@ type Attempt struct {
 	Class  Class
 	Err    error // nil when it succeeded, and while it is in flight
 	Ended  bool  // false while it is in flight
+	Advice Advice
 	unused bool
+}
+
+// Advice is what the server that answered an attempt said about another one.
+type Advice struct {
+	Never bool          // do not try again
+	Wait  time.Duration // if more than 0, try again after this and not before
 }
 
 // Record is shared by all attempts of one call. It is safe for concurrent use.
@@ -198,6 +206,17 @@ func (r *Record) End(n int, class Class, err error) {
 	defer r.mu.Unlock()
 	a := &r.attempts[n]
 	a.Class, a.Err, a.Ended = class, err, true
+}
+
+// Advise notes what the server of attempt n said about another one. The balancer
+// calls it.
+func (r *Record) Advise(n int, advice Advice) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.attempts[n].Advice = advice
 }
 
 // Unused notes that gRPC did not use pick n, because the connection was lost in

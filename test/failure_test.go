@@ -60,7 +60,7 @@ func TestFailModes(t *testing.T) {
 			bad := startServer(t, registry, "bad", "-fail", "Unavailable")
 			good := []server{startServer(t, registry, "good1"), startServer(t, registry, "good2")}
 			r := finish(t, startClient(t, registry, "-method", "get", "-fail-mode", tc.mode, "-attempts", "3",
-				"-policy", "round_robin", "-rps", "50", "-duration", "2s"))
+				"-policy", "round_robin", "-rps", "25", "-duration", "2s")) // few enough for the retry budget
 			var atGood int64
 			for _, s := range append(good, bad) {
 				terminate(t, s.Process)

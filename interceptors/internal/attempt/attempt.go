@@ -190,6 +190,7 @@ func (c *Call) another(err error) bool {
 	c.note(e)
 	c.best(e)
 	if !e.Again {
+		c.giveUp(e)
 		c.end()
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/rollcall-go/rollcall/drain"
 	"github.com/rollcall-go/rollcall/pick"
 )
 
@@ -24,6 +25,7 @@ const (
 	CallerEnded     = "the caller's context has ended"
 	NoTime          = "the deadline leaves no time"
 	BudgetEmpty     = "the retry budget is empty"
+	Discouraged     = "the server asks for no other attempt"
 	PinGone         = "the pinned instance is gone"
 	Dropped         = "the balancer refused the call"
 	Begun           = "the stream had begun"
@@ -65,6 +67,9 @@ func (c *Call) decide(e *Event) (wait time.Duration) {
 	case e.Attempt >= c.policy.Max:
 		e.Reason = UsedUp
 		return 0
+	case e.advice().Never:
+		e.Reason = Discouraged
+		return 0
 	}
 	wait = c.delay(*e)
 	deadline, ok := c.ctx.Deadline()
@@ -88,6 +93,23 @@ func (c *Call) verdict(e Event) (again bool, why string) {
 	return Decide(status.Code(e.Err), c.scope.expired(), e.Class, c.Idempotent())
 }
 
+// advice is what the server said that was asked last.
+func (e *Event) advice() pick.Advice {
+	if n := len(e.Picks); n > 0 {
+		return e.Picks[n-1].Advice
+	}
+	return pick.Advice{}
+}
+
+// giveUp tells the server whose handler made the call, if any, that the attempts
+// were made here and need not be made above it once more.
+func (c *Call) giveUp(e Event) {
+	switch {
+	case e.Reason == BudgetEmpty, e.Reason == Discouraged, e.Reason == UsedUp && c.policy.Max > 1:
+		drain.GiveUp(c.ctx)
+	}
+}
+
 // refused says whether the balancer ended an attempt that would have waited for
 // an instance: it does so when waiting is of no use.
 func (c *Call) refused(e Event) bool {
@@ -96,10 +118,12 @@ func (c *Call) refused(e Event) bool {
 
 // delay is how long to wait before the attempt after e. Another instance is
 // tried at once, the first time; a pick that found nobody has its waiting in the
-// next pick.
+// next pick. What the server asks for comes before all that.
 func (c *Call) delay(e Event) time.Duration {
 	retry := e.Attempt - 1
-	switch {
+	switch wait := e.advice().Wait; {
+	case wait > 0:
+		return wait
 	case e.Class == pick.NeverPicked:
 		return 0
 	case c.policy.Same:
