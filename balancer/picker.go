@@ -31,7 +31,10 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	}
 	c, o := s.choose(rec)
 	if o != none && p.engine.refresh() { // somebody better may have come
-		c, _ = p.snapshot.Load().choose(rec)
+		c, o = p.snapshot.Load().choose(rec)
+	}
+	if rec.Elsewhere() && (c == nil || o >= avoided) {
+		return nobodyElse(rec)
 	}
 	if c != nil {
 		return c.use(rec), nil
@@ -52,8 +55,18 @@ func (p *nobody) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	if id, ok := rec.Pinned(); ok {
 		return p.engine.pickPinned(id, rec)
 	}
+	if rec.Elsewhere() {
+		return nobodyElse(rec)
+	}
 	rec.NotPicked()
 	return gbalancer.PickResult{}, p.err
+}
+
+// nobodyElse ends an attempt that was to go to an instance of its own. There is
+// another attempt beside it, so it does not wait.
+func nobodyElse(rec *pick.Record) (gbalancer.PickResult, error) {
+	rec.NotPicked()
+	return gbalancer.PickResult{}, status.Error(codes.Unavailable, "rollcall: no other instance is ready")
 }
 
 func recordOf(info gbalancer.PickInfo) *pick.Record {

@@ -67,6 +67,7 @@ type Attempt struct {
 	Ended  bool  // false while it is in flight
 	Advice Advice
 	unused bool
+	fork   int
 }
 
 // Advice is what the server that answered an attempt said about another one.
@@ -78,14 +79,19 @@ type Advice struct {
 // Record is shared by all attempts of one call. It is safe for concurrent use.
 // A nil *Record is valid: it has no hints and forgets what it is told.
 type Record struct {
-	method string // never changed; "" if any
+	method string  // never changed; "" if any
+	call   *Record // never changed; the call's, itself unless made by Fork
+	fork   int     // never changed; 0 unless made by Fork
 
-	mu        sync.Mutex // guards all below; nothing is called under it
-	attempts  []Attempt
-	first     [3]Attempt // where attempts starts, so that most calls allocate once
+	mu        sync.Mutex // call.mu guards all below; nothing is called under it
 	notPicked int        // picks that led to no attempt
-	avoid     []string
-	pin       string
+
+	// All below is used in call only.
+	attempts []Attempt
+	first    [3]Attempt // where attempts starts, so that most calls allocate once
+	avoid    []string
+	pin      string
+	forks    int
 }
 
 type contextKey struct{}
@@ -111,9 +117,25 @@ func NewCall(ctx context.Context, method string) (context.Context, *Record) {
 
 func with(ctx context.Context, method string) (context.Context, *Record) {
 	r := &Record{method: method}
+	r.call = r
 	r.attempts = r.first[:0]
 	return context.WithValue(ctx, contextKey{}, r), r
 }
+
+// Fork returns ctx with a record for an attempt that is made beside another one.
+// It is the same call's, but Mark and Since see what is picked under this context
+// only, and the balancer picks no instance that the call has tried.
+func (r *Record) Fork(ctx context.Context) (context.Context, *Record) {
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.forks++
+	f := &Record{method: r.method, call: r.call, fork: r.call.forks}
+	return context.WithValue(ctx, contextKey{}, f), f
+}
+
+// Elsewhere says whether no instance may be picked that the call has tried: it is
+// an order, where Avoids is a wish.
+func (r *Record) Elsewhere() bool { return r != nil && r.fork > 0 }
 
 // FromContext returns the call's record, or nil.
 func FromContext(ctx context.Context) *Record {
@@ -137,9 +159,9 @@ func (r *Record) Avoid(id string) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.avoid = append(r.avoid, id)
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.avoid = append(r.call.avoid, id)
 }
 
 // Pin orders the balancer to pick this instance and no other for the attempts
@@ -148,9 +170,9 @@ func (r *Record) Pin(id string) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.pin = id
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.pin = id
 }
 
 // Pinned returns the instance that must be picked, if any.
@@ -158,9 +180,9 @@ func (r *Record) Pinned() (id string, ok bool) {
 	if r == nil {
 		return "", false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.pin, r.pin != ""
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return r.call.pin, r.call.pin != ""
 }
 
 // Avoids says whether the instance was already tried by this call or is to be
@@ -169,10 +191,10 @@ func (r *Record) Avoids(id string) bool {
 	if r == nil {
 		return false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Contains(r.avoid, id) ||
-		slices.ContainsFunc(r.attempts, func(a Attempt) bool { return a.Target.ID == id })
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return slices.Contains(r.call.avoid, id) ||
+		slices.ContainsFunc(r.call.attempts, func(a Attempt) bool { return a.Target.ID == id })
 }
 
 // AvoidsAny says whether Avoids can be true for any instance.
@@ -180,9 +202,9 @@ func (r *Record) AvoidsAny() bool {
 	if r == nil {
 		return false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.avoid) > 0 || len(r.attempts) > 0
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return len(r.call.avoid) > 0 || len(r.call.attempts) > 0
 }
 
 // Begin notes that target was picked for an attempt, and returns the attempt's
@@ -191,10 +213,10 @@ func (r *Record) Begin(target Target) (n int) {
 	if r == nil {
 		return 0
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.attempts = append(r.attempts, Attempt{Target: target, Class: Unanswered})
-	return len(r.attempts) - 1
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.attempts = append(r.call.attempts, Attempt{Target: target, Class: Unanswered, fork: r.fork})
+	return len(r.call.attempts) - 1
 }
 
 // End notes how attempt n ended. The balancer calls it.
@@ -202,9 +224,9 @@ func (r *Record) End(n int, class Class, err error) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := &r.attempts[n]
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	a := &r.call.attempts[n]
 	a.Class, a.Err, a.Ended = class, err, true
 }
 
@@ -214,9 +236,9 @@ func (r *Record) Advise(n int, advice Advice) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.attempts[n].Advice = advice
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.attempts[n].Advice = advice
 }
 
 // Unused notes that gRPC did not use pick n, because the connection was lost in
@@ -226,9 +248,9 @@ func (r *Record) Unused(n int) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.attempts[n].unused = true
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.attempts[n].unused = true
 	r.notPicked++
 }
 
@@ -240,8 +262,8 @@ func (r *Record) NotPicked() {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
 	r.notPicked++
 }
 
@@ -250,9 +272,9 @@ func (r *Record) Attempts() []Attempt {
 	if r == nil {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return listed(r.attempts)
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return listed(r.call.attempts)
 }
 
 // Mark is a place in the record.
@@ -263,9 +285,9 @@ func (r *Record) Mark() Mark {
 	if r == nil {
 		return Mark{}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return Mark{len(r.attempts), r.notPicked}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return Mark{len(r.call.attempts), r.notPicked}
 }
 
 // Since returns the attempts after m, as Attempts does, and what is certain
@@ -276,9 +298,9 @@ func (r *Record) Since(m Mark) ([]Attempt, Class) {
 	if r == nil {
 		return nil, Untracked
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	attempts := listed(r.attempts[m.attempts:])
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	attempts := slices.DeleteFunc(listed(r.call.attempts[m.attempts:]), func(a Attempt) bool { return a.fork != r.fork })
 	switch {
 	case len(attempts) > 0:
 		return attempts, together(attempts)

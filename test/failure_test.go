@@ -171,3 +171,17 @@ func TestPanicCostsOneCall(t *testing.T) {
 	}
 	terminate(t, s.Process)
 }
+
+// A call to a slow instance is answered by another one.
+func TestHedgedCallsAreFast(t *testing.T) {
+	t.Parallel()
+	_, registry := startRegistry(t, "127.0.0.1:0")
+	slow := startServer(t, registry, "slow", "-latency", "2s")
+	startServer(t, registry, "quick")
+	r := finish(t, startClient(t, registry, "-method", "get", "-hedge", "100ms", "-timeout", "1s", "-policy", "round_robin", "-warm-up", "500ms", "-rps", "10", "-duration", "3s"))
+	r.failsNone(t)
+	terminate(t, slow.Process)
+	if hedged := r.Attempts - r.Calls; hedged == 0 || r.PerInstance["quick"] != r.Calls {
+		t.Errorf("%+v: want some calls made twice, and all answered by the quick instance", r)
+	}
+}

@@ -98,9 +98,15 @@ func UnaryClientInterceptor(mode Mode, opts ...Option) grpc.UnaryClientIntercept
 	settings := newConfig(mode, opts)
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		call := attempt.Start(ctx, method, settings.forCall(opts), opts, false)
-		err := call.Do(func(ctx context.Context, opts []grpc.CallOption) error {
+		var second attempt.Beside
+		if call.Hedges() {
+			second = beside(reply, func(ctx context.Context, reply any, opts []grpc.CallOption) error {
+				return invoker(ctx, method, req, reply, cc, opts...)
+			})
+		}
+		err := call.DoHedged(func(ctx context.Context, opts []grpc.CallOption) error {
 			return invoker(ctx, method, req, reply, cc, opts...)
-		})
+		}, second)
 		if err != nil {
 			return failure(&call, err)
 		}

@@ -29,6 +29,7 @@ const (
 	PinGone         = "the pinned instance is gone"
 	Dropped         = "the balancer refused the call"
 	Begun           = "the stream had begun"
+	Outrun          = "another attempt was faster"
 )
 
 // Decide is the rule of all modes: whether an attempt that ended like this may
@@ -64,10 +65,10 @@ func (c *Call) decide(e *Event) (wait time.Duration) {
 	case c.refused(*e):
 		e.Reason = Dropped
 		return 0
-	case e.Attempt >= c.policy.Max:
+	case c.made >= c.policy.Max:
 		e.Reason = UsedUp
 		return 0
-	case e.advice().Never:
+	case advice(*e).Never:
 		e.Reason = Discouraged
 		return 0
 	}
@@ -90,11 +91,11 @@ func (c *Call) verdict(e Event) (again bool, why string) {
 	if c.ctx.Err() != nil {
 		return false, CallerEnded
 	}
-	return Decide(status.Code(e.Err), c.scope.expired(), e.Class, c.Idempotent())
+	return Decide(status.Code(e.Err), c.run.scope.expired(), e.Class, c.Idempotent())
 }
 
 // advice is what the server said that was asked last.
-func (e *Event) advice() pick.Advice {
+func advice(e Event) pick.Advice {
 	if n := len(e.Picks); n > 0 {
 		return e.Picks[n-1].Advice
 	}
@@ -113,7 +114,7 @@ func (c *Call) giveUp(e Event) {
 // refused says whether the balancer ended an attempt that would have waited for
 // an instance: it does so when waiting is of no use.
 func (c *Call) refused(e Event) bool {
-	return c.next.bound > 0 && e.Class == pick.NeverPicked && !c.scope.expired()
+	return c.next.bound > 0 && e.Class == pick.NeverPicked && !c.run.scope.expired()
 }
 
 // delay is how long to wait before the attempt after e. Another instance is
@@ -121,7 +122,7 @@ func (c *Call) refused(e Event) bool {
 // next pick. What the server asks for comes before all that.
 func (c *Call) delay(e Event) time.Duration {
 	retry := e.Attempt - 1
-	switch wait := e.advice().Wait; {
+	switch wait := advice(e).Wait; {
 	case wait > 0:
 		return wait
 	case e.Class == pick.NeverPicked:
