@@ -77,6 +77,10 @@ func WithBackoff(base, longest time.Duration) CallOption {
 // followed by another one, by the same rules as after Unavailable. For a stream
 // with one request it bounds the time until its first message, for other streams
 // the opening.
+//
+// Without it the first attempt may use all of the caller's deadline. An attempt
+// after it that may be followed by another one gets its share of what is left,
+// and not less than nine of ten attempts of the method have taken recently.
 func WithPerAttemptTimeout(d time.Duration) CallOption {
 	return CallOption{set: func(c *config) { c.timeout = d }}
 }
@@ -189,7 +193,7 @@ const (
 	ReasonMayHaveExecuted = attempt.MayHaveExecuted // and the method may not execute again
 	ReasonUsedUp          = attempt.UsedUp          // WithMaxAttempts
 	ReasonCallerEnded     = attempt.CallerEnded     // the caller's deadline or cancel
-	ReasonNoTime          = attempt.NoTime          // the backoff would outlive the deadline
+	ReasonNoTime          = attempt.NoTime          // an attempt would not end before the deadline
 	ReasonBudgetEmpty     = attempt.BudgetEmpty     // WithBudget
 	ReasonDiscouraged     = attempt.Discouraged     // its no-retry trailer, or gRPC's push-back
 	ReasonPinGone         = attempt.PinGone         // Failretry's instance is gone

@@ -73,9 +73,8 @@ func (c *Call) decide(e *Event) (wait time.Duration) {
 		return 0
 	}
 	wait = c.delay(*e)
-	deadline, ok := c.ctx.Deadline()
 	switch {
-	case ok && time.Until(deadline) <= wait:
+	case c.hopeless(wait):
 		e.Reason = NoTime
 	case !c.policy.Budget.Take():
 		e.Reason = BudgetEmpty

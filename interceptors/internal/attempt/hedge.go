@@ -95,7 +95,7 @@ func (c *Call) race(try Try, delay time.Duration) error {
 func (h *hedge) start() {
 	defer close(h.done)
 	c := h.call
-	if picks, _ := c.record.Since(c.run.mark); len(picks) == 0 || h.ctx.Err() != nil || !c.policy.Budget.Take() {
+	if picks, _ := c.record.Since(c.run.mark); len(picks) == 0 || h.ctx.Err() != nil || c.hopeless(0) || !c.policy.Budget.Take() {
 		return
 	}
 	ctx, record := c.record.Fork(h.ctx)

@@ -37,7 +37,7 @@ func (c *Call) enter(outrun bool) scope {
 	if c.next.bound > 0 {
 		s.pick = cancelUnpicked(s.cancel, c.record, c.run.mark, c.next.bound)
 	}
-	if timeout := c.policy.Timeout; timeout > 0 && c.stream {
+	if timeout := c.limit(); timeout > 0 && c.stream {
 		s.limit = cancelAfter(timeout, s.cancel)
 	} else {
 		s.limitUnary(timeout)
