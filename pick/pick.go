@@ -92,6 +92,7 @@ type Record struct {
 	avoid    []string
 	pin      string
 	forks    int
+	limit    int // 0 for none
 }
 
 type contextKey struct{}

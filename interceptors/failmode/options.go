@@ -1,6 +1,9 @@
 package failmode
 
 import (
+	"fmt"
+	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -154,6 +157,12 @@ func WithBudget(ratio, perSecond float64) Option {
 	return interceptorOption(func(c *config) { c.budget = attempt.NewBudget(ratio, perSecond) })
 }
 
+// WithLogger sets where the interceptor says, once, that something else retries as
+// well. The default, and nil, is nowhere.
+func WithLogger(l *slog.Logger) Option {
+	return interceptorOption(func(c *config) { c.logger = l })
+}
+
 // AttemptEvent is one attempt that has ended.
 type AttemptEvent struct {
 	// Method is the full method, like "/shop.Orders/Get".
@@ -214,6 +223,8 @@ type config struct {
 	budget     *attempt.Budget
 	latencies  *attempt.Latencies
 	hedging    *attempt.Hedging
+	logger     *slog.Logger
+	warned     *sync.Once
 	policy     attempt.Policy // made of all the above
 }
 
@@ -222,7 +233,7 @@ func newConfig(mode Mode, opts []Option) *config {
 		mode: mode, attempts: defaultAttempts,
 		backoff: backoff.Policy{Base: defaultBackoff, Max: defaultMaxBackoff},
 		budget:  attempt.NewBudget(defaultBudgetRatio, defaultBudgetPerSecond),
-		methods: newMethods(), latencies: new(attempt.Latencies),
+		methods: newMethods(), latencies: new(attempt.Latencies), warned: new(sync.Once),
 	}
 	c.idempotent = c.methods.idempotent
 	for _, o := range opts {
@@ -238,12 +249,23 @@ func (c *config) build() {
 		Timeout: c.timeout, Idempotent: c.idempotent, Budget: c.budget, Observe: c.observe,
 		Latencies: c.latencies,
 	}
+	if c.logger != nil {
+		c.policy.Stacked = c.warn
+	}
 	if c.mode == Failover {
 		c.policy.Hedging = c.hedging
 	}
 	if c.mode != Failretry && c.mode != Failover {
 		c.policy.Max = 1
 	}
+}
+
+// warn says once that another layer retries, too.
+func (c *config) warn(method, layer string) {
+	c.warned.Do(func() {
+		c.logger.Warn("failmode: two layers retry: they make all attempts together; leave it to one of them",
+			"layer", fmt.Sprintf("failmode %v, %d attempts", c.mode, c.policy.Max), "other", layer, "method", method)
+	})
 }
 
 // forCall returns the policy for a call with these options.

@@ -30,6 +30,9 @@ type Policy struct {
 	Latencies  *Latencies               // likewise
 	Hedging    *Hedging                 // nil for none
 	Observe    func(Event)              // told of every attempt; nil for nobody
+
+	// Stacked is told of another layer that tries again; nil for nobody.
+	Stacked func(method, layer string)
 }
 
 // Event is one attempt that has ended.
@@ -57,7 +60,8 @@ type Call struct {
 	opts   []grpc.CallOption
 	record *pick.Record
 	stream bool
-	beside Beside // nil if no attempt can be hedged
+	cc     *grpc.ClientConn // nil if it does not matter
+	beside Beside           // nil if no attempt can be hedged
 
 	events []Event // of the attempts that failed
 	err    error   // what the caller is told
@@ -86,10 +90,11 @@ type next struct {
 
 // Start begins a call with these options. For a stream, the policy's Timeout is
 // the time until Settle.
-func Start(ctx context.Context, method string, policy *Policy, opts []grpc.CallOption, stream bool) Call {
+func Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientConn, opts []grpc.CallOption, stream bool) Call {
 	policy.Budget.Call()
 	c := Call{policy: policy, method: method, opts: opts, stream: stream}
 	c.ctx, c.record = pick.NewCall(ctx, method)
+	c.limitAll(cc)
 	return c
 }
 
@@ -211,6 +216,7 @@ func forget(opts []grpc.CallOption) {
 // err, and waits until it may begin.
 func (c *Call) another(err error) bool {
 	e := c.event(&c.run, err)
+	c.notice(e)
 	wait := c.decide(&e)
 	c.note(e)
 	c.best(e)

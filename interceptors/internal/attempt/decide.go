@@ -65,7 +65,7 @@ func (c *Call) decide(e *Event) (wait time.Duration) {
 	case c.refused(*e):
 		e.Reason = Dropped
 		return 0
-	case c.made >= c.policy.Max:
+	case c.spent():
 		e.Reason = UsedUp
 		return 0
 	case advice(*e).Never:
