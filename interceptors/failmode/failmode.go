@@ -54,6 +54,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
 )
@@ -98,16 +99,14 @@ func ParseMode(name string) (Mode, error) {
 func UnaryClientInterceptor(mode Mode, opts ...Option) grpc.UnaryClientInterceptor {
 	settings := newConfig(mode, opts)
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		call := attempt.Start(ctx, method, settings.forCall(opts), cc, opts, false)
-		var second attempt.Beside
-		if call.Hedges() {
-			second = beside(reply, func(ctx context.Context, reply any, opts []grpc.CallOption) error {
-				return invoker(ctx, method, req, reply, cc, opts...)
-			})
+		policy := settings.forCall(opts)
+		if message, ok := reply.(proto.Message); ok && policy.Hedging != nil {
+			return hedged(ctx, method, req, message, cc, invoker, policy, opts)
 		}
-		err := call.DoHedged(func(ctx context.Context, opts []grpc.CallOption) error {
+		call := attempt.Start(ctx, method, policy, cc, opts, false)
+		err := call.Do(func(ctx context.Context, opts []grpc.CallOption) error {
 			return invoker(ctx, method, req, reply, cc, opts...)
-		}, second)
+		})
 		if err != nil {
 			return failure(&call, err)
 		}

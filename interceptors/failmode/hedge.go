@@ -11,16 +11,27 @@ import (
 	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
 )
 
+// hedged makes a unary call whose attempts may have others beside them.
+func hedged(ctx context.Context, method string, req any, reply proto.Message, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, policy *attempt.Policy, opts []grpc.CallOption) error {
+	call := attempt.Start(ctx, method, policy, cc, opts, false)
+	invoke := func(ctx context.Context, reply proto.Message, opts []grpc.CallOption) error {
+		return invoker(ctx, method, req, reply, cc, opts...)
+	}
+	err := call.DoHedged(func(ctx context.Context, opts []grpc.CallOption) error {
+		return invoke(ctx, reply, opts)
+	}, beside(reply, invoke))
+	if err != nil {
+		return failure(&call, err)
+	}
+	call.Succeed()
+	return nil
+}
+
 // beside prepares attempts that are made beside others: with a reply and with
 // header, trailer and peer of their own, which become the caller's if the attempt
-// is the one that counts. It is nil for replies of which there is no way to have
-// another one.
-func beside(reply any, invoke func(ctx context.Context, reply any, opts []grpc.CallOption) error) attempt.Beside {
-	theirs, ok := reply.(proto.Message)
-	if !ok {
-		return nil
-	}
-	kind := theirs.ProtoReflect().Type() // now, while nobody writes into it
+// is the one that counts.
+func beside(reply proto.Message, invoke func(ctx context.Context, reply proto.Message, opts []grpc.CallOption) error) attempt.Beside {
+	kind := reply.ProtoReflect().Type() // now, while nobody writes into it
 	return func(opts []grpc.CallOption) (attempt.Try, []grpc.CallOption, func(error)) {
 		mine := kind.New().Interface()
 		own, deliver := redirect(opts)
@@ -28,8 +39,8 @@ func beside(reply any, invoke func(ctx context.Context, reply any, opts []grpc.C
 		return try, own, func(err error) {
 			deliver()
 			if err == nil {
-				proto.Reset(theirs)
-				proto.Merge(theirs, mine)
+				proto.Reset(reply)
+				proto.Merge(reply, mine)
 			}
 		}
 	}

@@ -256,7 +256,7 @@ func (c *config) build() {
 		c.policy.Hedging = c.hedging
 	}
 	if c.mode != Failretry && c.mode != Failover {
-		c.policy.Max = 1
+		c.policy.Max, c.policy.Latencies = 1, nil
 	}
 }
 

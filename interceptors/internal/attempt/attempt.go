@@ -102,7 +102,7 @@ func Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientCo
 // is the one to tell the caller; Events has all of them.
 func (c *Call) Do(try Try) error {
 	for {
-		err := c.attempt(try)
+		err := try(c.begin(false))
 		if err == nil {
 			return nil
 		}
@@ -110,13 +110,6 @@ func (c *Call) Do(try Try) error {
 			return c.err
 		}
 	}
-}
-
-func (c *Call) attempt(try Try) error {
-	if delay, ok := c.hedgeAfter(); ok {
-		return c.race(try, delay)
-	}
-	return try(c.begin(false))
 }
 
 // Resume is Do for a call whose last attempt looked like a success and has

@@ -29,13 +29,26 @@ var errOutrun = errors.New("another attempt was faster")
 // has been picked for.
 const leastDelay = time.Millisecond
 
-// Hedges says whether attempts may have others beside them.
-func (c *Call) Hedges() bool { return c.policy.Hedging != nil }
-
-// DoHedged is Do for calls whose attempts may have others beside them.
+// DoHedged is Do for calls whose attempts may have others beside them. It is on
+// its own because those others need the Call on the heap.
 func (c *Call) DoHedged(try Try, beside Beside) error {
 	c.beside = beside
-	return c.Do(try)
+	for {
+		err := c.attempt(try)
+		if err == nil {
+			return nil
+		}
+		if !c.another(err) {
+			return c.err
+		}
+	}
+}
+
+func (c *Call) attempt(try Try) error {
+	if delay, ok := c.hedgeAfter(); ok {
+		return c.race(try, delay)
+	}
+	return try(c.begin(false))
 }
 
 // hedgeAfter is after how long the attempt that comes next is hedged, if it is.
