@@ -88,7 +88,7 @@ type Record struct {
 
 	// All below is used in call only.
 	attempts []Attempt
-	first    [2]Attempt // where attempts starts, so that most calls allocate once
+	first    [3]Attempt // where attempts starts, so that most calls allocate once
 	avoid    []string
 	pin      string
 	forks    int

@@ -157,3 +157,17 @@ func TestWhatAHopTellsItsCaller(t *testing.T) {
 		})
 	}
 }
+
+// A stream whose handler has tried in vain tells its caller, too.
+func TestStreamOfAHopTellsItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, _ := chain(t, withRegistrar)
+		stream, err := first.client.Stream(t.Context(), &echov1.StreamRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err == nil || first.executed() != 1 || len(stream.Trailer()[drain.NoRetryKey]) != 1 {
+			t.Errorf("%d executions at the first hop, trailer %v, %v", first.executed(), stream.Trailer(), err)
+		}
+	})
+}
