@@ -28,10 +28,15 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 		}
 	} else if id, ok := rec.Pinned(); ok {
 		return p.engine.pickPinned(id, rec)
+	} else if last, spent := rec.Spent(); spent {
+		return gbalancer.PickResult{}, spentError(last)
 	}
 	c, o := s.choose(rec)
 	if o != none && p.engine.refresh() { // somebody better may have come
-		c, _ = p.snapshot.Load().choose(rec)
+		c, o = p.snapshot.Load().choose(rec)
+	}
+	if rec.Elsewhere() && (c == nil || o >= avoided) {
+		return nobodyElse(rec)
 	}
 	if c != nil {
 		return c.use(rec), nil
@@ -52,8 +57,18 @@ func (p *nobody) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	if id, ok := rec.Pinned(); ok {
 		return p.engine.pickPinned(id, rec)
 	}
+	if rec.Elsewhere() {
+		return nobodyElse(rec)
+	}
 	rec.NotPicked()
 	return gbalancer.PickResult{}, p.err
+}
+
+// nobodyElse ends an attempt that was to go to an instance of its own. There is
+// another attempt beside it, so it does not wait.
+func nobodyElse(rec *pick.Record) (gbalancer.PickResult, error) {
+	rec.NotPicked()
+	return gbalancer.PickResult{}, status.Error(codes.Unavailable, "rollcall: no other instance is ready")
 }
 
 func recordOf(info gbalancer.PickInfo) *pick.Record {
@@ -63,12 +78,30 @@ func recordOf(info gbalancer.PickInfo) *pick.Record {
 // pickPinned picks the instance with this ID and no other. While it connects the
 // call waits; who pins bounds that. When it cannot be connected the call ends.
 func (e *engine) pickPinned(id string, rec *pick.Record) (gbalancer.PickResult, error) {
+	if last, spent := rec.Spent(); spent {
+		return gbalancer.PickResult{}, spentError(last)
+	}
 	conn, err := e.pinned(id)
 	if err != nil {
 		rec.NotPicked()
 		return gbalancer.PickResult{}, err
 	}
 	return conn.use(rec), nil
+}
+
+// spentError ends a call that has made all attempts it may. gRPC would lose what
+// the last one ended with, so the error carries it, in a code that gRPC lets a
+// policy return (gRFC A54). That nobody was picked is not noted in the record:
+// attempts before may have executed.
+func spentError(last error) error {
+	st := status.Convert(last)
+	code := st.Code()
+	switch code {
+	case codes.OK, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition,
+		codes.Aborted, codes.OutOfRange, codes.DataLoss:
+		code = codes.Unavailable
+	}
+	return status.Errorf(code, "rollcall: the call has made all attempts it may; the last: %v: %s", st.Code(), st.Message())
 }
 
 func (e *engine) pinned(id string) (*conn, error) {

@@ -41,6 +41,7 @@ func (c *conn) use(rec *pick.Record) gbalancer.PickResult {
 	result, attempt := c.result, rec.Begin(c.target)
 	result.Done = func(info gbalancer.DoneInfo) {
 		if class, used := classify(info, c.marks(info.Trailer)); used {
+			rec.Advise(attempt, advice(info))
 			rec.End(attempt, class, info.Err)
 		} else {
 			rec.Unused(attempt)
@@ -80,6 +81,15 @@ func classify(info gbalancer.DoneInfo, marks drain.Marks) (class pick.Class, use
 	default:
 		return pick.Unanswered, true
 	}
+}
+
+// advice is what the server of a failed attempt says about another one.
+func advice(info gbalancer.DoneInfo) pick.Advice {
+	if info.Err == nil || len(info.Trailer) == 0 {
+		return pick.Advice{}
+	}
+	never, wait := drain.ReadRetry(info.Trailer)
+	return pick.Advice{Never: never, Wait: wait}
 }
 
 // snapshot is what picks are made from while the set of ready connections stays

@@ -7,6 +7,9 @@
 // status, code and details included, but not its trailers, and a handler that
 // copies trailers through hands on another server's name. So a mark holds only
 // if it names the instance that was picked for this very attempt.
+//
+// A server can also advise against another attempt (see ReadRetry), which needs
+// no proof.
 package drain
 
 import (

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // Class says what is certain about the execution of an attempt.
@@ -64,20 +65,34 @@ type Attempt struct {
 	Class  Class
 	Err    error // nil when it succeeded, and while it is in flight
 	Ended  bool  // false while it is in flight
+	Advice Advice
 	unused bool
+	fork   int
+}
+
+// Advice is what the server that answered an attempt said about another one.
+type Advice struct {
+	Never bool          // do not try again
+	Wait  time.Duration // if more than 0, try again after this and not before
 }
 
 // Record is shared by all attempts of one call. It is safe for concurrent use.
 // A nil *Record is valid: it has no hints and forgets what it is told.
 type Record struct {
-	method string // never changed; "" if any
+	method string  // never changed; "" if any
+	call   *Record // never changed; the call's, itself unless made by Fork
+	fork   int     // never changed; 0 unless made by Fork
 
-	mu        sync.Mutex // guards all below; nothing is called under it
-	attempts  []Attempt
-	first     [3]Attempt // where attempts starts, so that most calls allocate once
+	mu        sync.Mutex // call.mu guards all below; nothing is called under it
 	notPicked int        // picks that led to no attempt
-	avoid     []string
-	pin       string
+
+	// All below is used in call only.
+	attempts []Attempt
+	first    [3]Attempt // where attempts starts, so that most calls allocate once
+	avoid    []string
+	pin      string
+	forks    int
+	limit    int // 0 for none
 }
 
 type contextKey struct{}
@@ -103,9 +118,25 @@ func NewCall(ctx context.Context, method string) (context.Context, *Record) {
 
 func with(ctx context.Context, method string) (context.Context, *Record) {
 	r := &Record{method: method}
+	r.call = r
 	r.attempts = r.first[:0]
 	return context.WithValue(ctx, contextKey{}, r), r
 }
+
+// Fork returns ctx with a record for an attempt that is made beside another one.
+// It is the same call's, but Mark and Since see what is picked under this context
+// only, and the balancer picks no instance that the call has tried.
+func (r *Record) Fork(ctx context.Context) (context.Context, *Record) {
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.forks++
+	f := &Record{method: r.method, call: r.call, fork: r.call.forks}
+	return context.WithValue(ctx, contextKey{}, f), f
+}
+
+// Elsewhere says whether no instance may be picked that the call has tried: it is
+// an order, where Avoids is a wish.
+func (r *Record) Elsewhere() bool { return r != nil && r.fork > 0 }
 
 // FromContext returns the call's record, or nil.
 func FromContext(ctx context.Context) *Record {
@@ -129,9 +160,9 @@ func (r *Record) Avoid(id string) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.avoid = append(r.avoid, id)
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.avoid = append(r.call.avoid, id)
 }
 
 // Pin orders the balancer to pick this instance and no other for the attempts
@@ -140,9 +171,9 @@ func (r *Record) Pin(id string) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.pin = id
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.pin = id
 }
 
 // Pinned returns the instance that must be picked, if any.
@@ -150,9 +181,9 @@ func (r *Record) Pinned() (id string, ok bool) {
 	if r == nil {
 		return "", false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.pin, r.pin != ""
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return r.call.pin, r.call.pin != ""
 }
 
 // Avoids says whether the instance was already tried by this call or is to be
@@ -161,10 +192,10 @@ func (r *Record) Avoids(id string) bool {
 	if r == nil {
 		return false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Contains(r.avoid, id) ||
-		slices.ContainsFunc(r.attempts, func(a Attempt) bool { return a.Target.ID == id })
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return slices.Contains(r.call.avoid, id) ||
+		slices.ContainsFunc(r.call.attempts, func(a Attempt) bool { return a.Target.ID == id })
 }
 
 // AvoidsAny says whether Avoids can be true for any instance.
@@ -172,9 +203,9 @@ func (r *Record) AvoidsAny() bool {
 	if r == nil {
 		return false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.avoid) > 0 || len(r.attempts) > 0
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return len(r.call.avoid) > 0 || len(r.call.attempts) > 0
 }
 
 // Begin notes that target was picked for an attempt, and returns the attempt's
@@ -183,10 +214,10 @@ func (r *Record) Begin(target Target) (n int) {
 	if r == nil {
 		return 0
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.attempts = append(r.attempts, Attempt{Target: target, Class: Unanswered})
-	return len(r.attempts) - 1
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.attempts = append(r.call.attempts, Attempt{Target: target, Class: Unanswered, fork: r.fork})
+	return len(r.call.attempts) - 1
 }
 
 // End notes how attempt n ended. The balancer calls it.
@@ -194,10 +225,21 @@ func (r *Record) End(n int, class Class, err error) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := &r.attempts[n]
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	a := &r.call.attempts[n]
 	a.Class, a.Err, a.Ended = class, err, true
+}
+
+// Advise notes what the server of attempt n said about another one. The balancer
+// calls it.
+func (r *Record) Advise(n int, advice Advice) {
+	if r == nil {
+		return
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.attempts[n].Advice = advice
 }
 
 // Unused notes that gRPC did not use pick n, because the connection was lost in
@@ -207,9 +249,9 @@ func (r *Record) Unused(n int) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.attempts[n].unused = true
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.attempts[n].unused = true
 	r.notPicked++
 }
 
@@ -221,8 +263,8 @@ func (r *Record) NotPicked() {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
 	r.notPicked++
 }
 
@@ -231,9 +273,9 @@ func (r *Record) Attempts() []Attempt {
 	if r == nil {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return listed(r.attempts)
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return listed(r.call.attempts)
 }
 
 // Mark is a place in the record.
@@ -244,9 +286,9 @@ func (r *Record) Mark() Mark {
 	if r == nil {
 		return Mark{}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return Mark{len(r.attempts), r.notPicked}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return Mark{len(r.call.attempts), r.notPicked}
 }
 
 // Since returns the attempts after m, as Attempts does, and what is certain
@@ -257,9 +299,9 @@ func (r *Record) Since(m Mark) ([]Attempt, Class) {
 	if r == nil {
 		return nil, Untracked
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	attempts := listed(r.attempts[m.attempts:])
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	attempts := slices.DeleteFunc(listed(r.call.attempts[m.attempts:]), func(a Attempt) bool { return a.fork != r.fork })
 	switch {
 	case len(attempts) > 0:
 		return attempts, together(attempts)

@@ -23,7 +23,8 @@ const minPing = 5 * time.Second
 const healthPrefix = "/grpc.health.v1.Health/"
 
 // ServerOptions are what the grpc.Server must be built with: interceptors that
-// set the closing marks, refuse what comes too late and count the calls in hand,
+// set the closing marks, refuse what comes too late, count the calls in hand and
+// keep attempts from multiplying along a chain of services (see drain.NoRetry),
 // and a keepalive policy under which clients may ping every 10 seconds, also
 // without calls. They go together with any other options. Put them first: then a
 // call is counted, marked and refused before anything else sees it.
@@ -59,7 +60,18 @@ func (r *Registrar) unary(ctx context.Context, req any, info *grpc.UnaryServerIn
 		return nil, r.gate.turnAway(ctx)
 	}
 	defer r.gate.leave(ctx)
-	return handler(context.WithValue(ctx, drainingKey{}, r.wanted.Done()), req)
+	handled, hop := drain.NewHop(context.WithValue(ctx, drainingKey{}, r.wanted.Done()))
+	resp, err := handler(handled, req)
+	discourage(ctx, hop, err)
+	return resp, err
+}
+
+// discourage tells the caller of a call that has failed with err not to try again
+// where the handler's own calls have been tried again.
+func discourage(ctx context.Context, hop *drain.Hop, err error) {
+	if err != nil && hop.GaveUp() {
+		_ = grpc.SetTrailer(ctx, drain.NoRetry()) // as in leave
+	}
 }
 
 func (r *Registrar) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
@@ -71,7 +83,10 @@ func (r *Registrar) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServe
 		return r.gate.turnAway(ctx)
 	}
 	defer r.gate.leave(ctx)
-	return handler(srv, &stream{ss, context.WithValue(ctx, drainingKey{}, r.wanted.Done())})
+	handled, hop := drain.NewHop(context.WithValue(ctx, drainingKey{}, r.wanted.Done()))
+	err := handler(srv, &stream{ss, handled})
+	discourage(ctx, hop, err)
+	return err
 }
 
 // stream is a stream with another context.

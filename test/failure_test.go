@@ -60,7 +60,7 @@ func TestFailModes(t *testing.T) {
 			bad := startServer(t, registry, "bad", "-fail", "Unavailable")
 			good := []server{startServer(t, registry, "good1"), startServer(t, registry, "good2")}
 			r := finish(t, startClient(t, registry, "-method", "get", "-fail-mode", tc.mode, "-attempts", "3",
-				"-policy", "round_robin", "-rps", "50", "-duration", "2s"))
+				"-policy", "round_robin", "-rps", "25", "-duration", "2s")) // few enough for the retry budget
 			var atGood int64
 			for _, s := range append(good, bad) {
 				terminate(t, s.Process)
@@ -170,4 +170,18 @@ func TestPanicCostsOneCall(t *testing.T) {
 		t.Errorf("%+v: want some calls to fail as Internal and the others not at all", r)
 	}
 	terminate(t, s.Process)
+}
+
+// A call to a slow instance is answered by another one.
+func TestHedgedCallsAreFast(t *testing.T) {
+	t.Parallel()
+	_, registry := startRegistry(t, "127.0.0.1:0")
+	slow := startServer(t, registry, "slow", "-latency", "2s")
+	startServer(t, registry, "quick")
+	r := finish(t, startClient(t, registry, "-method", "get", "-hedge", "100ms", "-timeout", "1s", "-policy", "round_robin", "-warm-up", "500ms", "-rps", "10", "-duration", "3s"))
+	r.failsNone(t)
+	terminate(t, slow.Process)
+	if hedged := r.Attempts - r.Calls; hedged == 0 || r.PerInstance["quick"] != r.Calls {
+		t.Errorf("%+v: want some calls made twice, and all answered by the quick instance", r)
+	}
 }

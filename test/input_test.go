@@ -42,7 +42,7 @@ func TestBadInput(t *testing.T) {
 		{"echo-client", []string{"-per-attempt-timeout", "-1s"}, "-per-attempt-timeout"},
 		{"echo-client", []string{"-attempts", "0"}, "-attempts"},
 		{"echo-client", []string{"-max-in-flight", "0"}, "-max-in-flight"},
-		{"echo-client", []string{"-hedge", "10ms"}, "hedging is not available in this version"},
+		{"echo-client", []string{"-hedge", "-1ms"}, "-hedge"},
 		{"echo-client", []string{"-colour", "blue"}, "-colour"},
 		{"echo-client", []string{"extra"}, `"extra"`},
 		{"echo-server", []string{"-weight", "-1"}, "from 1 to"},

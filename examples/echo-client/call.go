@@ -111,6 +111,9 @@ func dialOptions(cfg config, stats *stats, logger *slog.Logger) []grpc.DialOptio
 			}
 		}),
 	}
+	if cfg.hedge > 0 {
+		fail = append(fail, failmode.WithHedging(cfg.hedge))
+	}
 	unary := []grpc.UnaryClientInterceptor{failmode.UnaryClientInterceptor(cfg.mode, fail...)}
 	stream := []grpc.StreamClientInterceptor{failmode.StreamClientInterceptor(cfg.mode, fail...)}
 	if cfg.verbose {

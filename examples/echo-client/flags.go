@@ -35,6 +35,7 @@ type config struct {
 	mode                       failmode.Mode
 	attempts                   int
 	perAttemptTimeout, timeout time.Duration
+	hedge                      time.Duration
 	method                     string
 	waitForReady               bool
 	rps                        float64
@@ -62,7 +63,7 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	flags.IntVar(&c.attempts, "attempts", 3, "the most attempts of one call, for failretry and failover")
 	flags.DurationVar(&c.perAttemptTimeout, "per-attempt-timeout", 0, "how long one attempt may take; 0 for as long as the call")
 	flags.DurationVar(&c.timeout, "timeout", time.Second, "how long a call may take (its deadline)")
-	hedge := flags.Duration("hedge", 0, "after how long to try a second instance; not available in this version")
+	flags.DurationVar(&c.hedge, "hedge", 0, "after how long without an answer to ask a second instance as well, for failover and idempotent methods; 0 for never")
 	flags.StringVar(&c.method, "method", "get", "what to call: "+strings.Join(methodNames(), ", "))
 	flags.BoolVar(&c.waitForReady, "wait-for-ready", false, "let calls wait for an instance to be there, up to their deadline")
 	flags.Float64Var(&c.rps, "rps", 100, "calls per second")
@@ -73,9 +74,6 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	flags.BoolVar(&c.verbose, "v", false, "log every call and all details")
 	if err := flags.Read(args, help); err != nil {
 		return config{}, err
-	}
-	if *hedge != 0 {
-		return config{}, cli.Usagef("-hedge %v: hedging is not available in this version", *hedge)
 	}
 	if flags.Given("target") && flags.Given("service") {
 		return config{}, cli.Usagef("-service %s and -target %s both say what to call: give one of them", c.service, c.target)
@@ -91,7 +89,7 @@ func (c config) validate() error {
 	for _, d := range []struct {
 		flag  string
 		value time.Duration
-	}{{"-duration", c.duration}, {"-warm-up", c.warmUp}, {"-per-attempt-timeout", c.perAttemptTimeout}} {
+	}{{"-duration", c.duration}, {"-warm-up", c.warmUp}, {"-per-attempt-timeout", c.perAttemptTimeout}, {"-hedge", c.hedge}} {
 		if d.value < 0 {
 			return cli.Usagef("%s %v is negative", d.flag, d.value)
 		}

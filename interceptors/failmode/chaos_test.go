@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,7 @@ type chaos struct {
 	*world
 	rand *rand.Rand
 
+	harms  [3]int     // kills, cuts and drains
 	mu     sync.Mutex // guards all of world.servers as well
 	past   []*testenv.Server
 	drains map[string]*atomic.Bool // by Life
@@ -64,7 +66,9 @@ func (c *chaos) start(i int) {
 func (c *chaos) harm() {
 	i := c.rand.IntN(len(c.servers))
 	s := c.servers[i]
-	switch c.rand.IntN(3) {
+	kind := c.rand.IntN(3)
+	c.harms[kind]++
+	switch kind {
 	case 0:
 		s.Kill()
 		time.Sleep(time.Duration(c.rand.IntN(20)) * ms)
@@ -90,7 +94,8 @@ func (c *chaos) total(key string) (n int64) {
 // A method without a promise is executed at most once, whatever happens to the
 // servers, and an error that says that it was not executed is right.
 func TestPaymentIsNeverMadeTwice(t *testing.T) {
-	const callers, calls = 8, 400
+	const callers = 8
+	calls := amount(400, 12_500)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	synctest.Test(t, func(t *testing.T) {
@@ -152,10 +157,13 @@ func (c *chaos) judge(t *testing.T, outcomes []map[string]error) {
 	for _, e := range c.take() {
 		seen[e.Class]++
 	}
-	t.Logf("%d calls failed; attempts by class: %v", failed, seen)
+	t.Logf("%d calls failed; attempts by class: %v; kills, cuts and drains: %v", failed, seen, c.harms)
 	for _, class := range []pick.Class{pick.Unanswered, pick.Answered, pick.Refused} {
-		if seen[class] == 0 {
-			t.Errorf("no attempt was %v: the test shows nothing about it", class)
+		if seen[class] < amount(1, 1000) {
+			t.Errorf("only %d attempts were %v: the test shows nothing about it", seen[class], class)
 		}
+	}
+	if least := amount(1, 200); slices.Min(c.harms[:]) < least {
+		t.Errorf("kills, cuts and drains: %v, want %d of each", c.harms, least)
 	}
 }

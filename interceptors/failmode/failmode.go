@@ -27,10 +27,11 @@
 // anything known where an interceptor below returns an error of its own; one that
 // wraps gRPC's error, text included, does no harm.
 //
-// Attempts multiply where something else retries too: gRPC's own retryPolicy or
-// another library's interceptor with 3 attempts, under this with 3, make up to 9.
-// All of them still go to instances that the call has not tried. An interceptor
-// that retries above this one needs interceptors/track above itself for that.
+// Where something else retries too (gRPC's own retryPolicy or another library's
+// interceptor), attempts do not multiply: all layers together make at most
+// WithMaxAttempts of those that may execute, all at instances that the call has
+// not tried, and WithLogger is told of it. An interceptor that retries above this
+// one needs interceptors/track above itself for that.
 //
 // Use one interceptor value per ClientConn: its calls share a retry budget, see
 // WithBudget. For other settings per method use WithMode and the other
@@ -53,6 +54,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
 )
@@ -97,7 +99,11 @@ func ParseMode(name string) (Mode, error) {
 func UnaryClientInterceptor(mode Mode, opts ...Option) grpc.UnaryClientInterceptor {
 	settings := newConfig(mode, opts)
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		call := attempt.Start(ctx, method, settings.forCall(opts), opts, false)
+		policy := settings.forCall(opts)
+		if message, ok := reply.(proto.Message); ok && policy.Hedging != nil {
+			return hedged(ctx, method, req, message, cc, invoker, policy, opts)
+		}
+		call := attempt.Start(ctx, method, policy, cc, opts, false)
 		err := call.Do(func(ctx context.Context, opts []grpc.CallOption) error {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		})

@@ -21,6 +21,8 @@ type outcome struct {
 	code  codes.Code
 	hang  bool          // until the attempt's context ends; then code is that of the context
 	takes time.Duration // before it ends
+
+	advice pick.Advice // the server's
 }
 
 // fake stands for everything below the interceptor: a balancer with instances
@@ -56,6 +58,7 @@ func (f *fake) invoke(ctx context.Context, method string, _, _ any, _ *grpc.Clie
 	default:
 		n := record.Begin(pick.Target{ID: id})
 		f.last = o.end(ctx)
+		record.Advise(n, o.advice)
 		record.End(n, o.class, f.last)
 	}
 	return f.last

@@ -24,6 +24,7 @@ func FuzzAttempts(f *testing.F) {
 			script = append(script, outcome{
 				class: pick.Class(bytes[0] % (uint8(pick.Untracked) + 1)), code: codes.Code(bytes[1] % 18),
 				hang: bytes[2] == 255, takes: time.Duration(bytes[2]) * ms,
+				advice: pick.Advice{Never: bytes[1] >= 250, Wait: time.Duration(bytes[0]/16) * 100 * ms},
 			})
 		}
 		script = append(script, outcome{class: pick.Answered, code: codes.Unavailable})
@@ -43,11 +44,18 @@ func FuzzAttempts(f *testing.F) {
 }
 
 func check(t *testing.T, made *fake, err error, most int, idempotent bool) {
+	script := made.script
 	if n := len(made.made); n < 1 || n > most {
 		t.Errorf("%d attempts, allowed are %d", n, most)
 	}
 	if (err == nil) != (made.last == nil) {
 		t.Errorf("the last attempt ended with %v, the call with %v", made.last, err)
+	}
+	for i := range len(made.made) - 1 {
+		if o := script[min(i, len(script)-1)]; o.class.NotExecuted() || !o.advice.Never {
+			continue
+		}
+		t.Errorf("attempt %d was followed by another one against the server's advice", i+1)
 	}
 	if made.executed > 1 && !idempotent {
 		t.Errorf("%d attempts may have executed", made.executed)

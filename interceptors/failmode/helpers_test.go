@@ -1,6 +1,7 @@
 package failmode_test
 
 import (
+	"flag"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -9,6 +10,16 @@ import (
 
 	"github.com/rollcall-go/rollcall/registry"
 )
+
+var soak = flag.Bool("soak", false, "run the long forms of the tests")
+
+// amount is how much a test does: in its short form or its long one.
+func amount(short, long int) int {
+	if *soak {
+		return long
+	}
+	return short
+}
 
 // instances returns instances with these IDs and a Life each.
 func instances(ids ...string) (list []registry.Instance) {

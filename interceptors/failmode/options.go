@@ -1,6 +1,9 @@
 package failmode
 
 import (
+	"fmt"
+	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,8 +22,9 @@ const (
 	defaultBackoff    = 50 * time.Millisecond
 	defaultMaxBackoff = time.Second
 
-	// The budget is generous: it lets every call move once, and stops a storm.
-	defaultBudgetRatio     = 1.0
+	// The budget is the usual one. A window of it lets the calls in hand move when
+	// one of a few instances dies; in an outage it keeps the load near the calls.
+	defaultBudgetRatio     = 0.2
 	defaultBudgetPerSecond = 10.0
 )
 
@@ -76,8 +80,41 @@ func WithBackoff(base, longest time.Duration) CallOption {
 // followed by another one, by the same rules as after Unavailable. For a stream
 // with one request it bounds the time until its first message, for other streams
 // the opening.
+//
+// Without it the first attempt may use all of the caller's deadline. An attempt
+// after it that may be followed by another one gets its share of what is left,
+// and not less than nine of ten attempts of the method have taken recently.
 func WithPerAttemptTimeout(d time.Duration) CallOption {
 	return CallOption{set: func(c *config) { c.timeout = d }}
+}
+
+// WithHedging makes an attempt that has no answer after delay have another one
+// beside it, at an instance that the call has not tried. The first answer counts
+// and the other attempt is cancelled. It is for Failover and for unary methods
+// that may execute more than once; others are not hedged, nor is a call whose
+// reply is not a proto.Message, or while no other instance is ready. A hedge is
+// one of the call's attempts (WithMaxAttempts) and out of the budget (WithBudget).
+// Less than 1 ms counts as 1 ms; less than 0, the default, makes no hedges.
+func WithHedging(delay time.Duration) CallOption {
+	return CallOption{set: func(c *config) {
+		c.hedging = nil
+		if delay >= 0 {
+			c.hedging = &attempt.Hedging{Delay: delay}
+		}
+	}}
+}
+
+// WithHedgingQuantile is WithHedging with a delay that follows the method's
+// latency: what this share of its attempts, such as 0.95, has taken at most in
+// the last 10 to 20 seconds. Until 20 are known there is no hedge. A share that
+// is not between 0 and 1 makes none.
+func WithHedgingQuantile(share float64) CallOption {
+	return CallOption{set: func(c *config) {
+		c.hedging = nil
+		if share > 0 && share < 1 {
+			c.hedging = &attempt.Hedging{Quantile: share}
+		}
+	}}
 }
 
 // Idempotent says for a single call whether it may execute more than once,
@@ -114,9 +151,16 @@ func WithDescriptors(d Descriptors) Option {
 // WithBudget bounds the extra attempts of all calls through the interceptor to
 // ratio times the calls, counted over the last three seconds, plus perSecond. A
 // call that finds the budget empty returns its error at once and says so. The
-// defaults are 1.0 and 10; math.Inf(1) lifts the bound.
+// defaults are 0.2 and 10: 20 % of the calls, and 10 a second however few calls
+// there are. math.Inf(1) lifts the bound.
 func WithBudget(ratio, perSecond float64) Option {
 	return interceptorOption(func(c *config) { c.budget = attempt.NewBudget(ratio, perSecond) })
+}
+
+// WithLogger sets where the interceptor says, once, that something else retries as
+// well. The default, and nil, is nowhere.
+func WithLogger(l *slog.Logger) Option {
+	return interceptorOption(func(c *config) { c.logger = l })
 }
 
 // AttemptEvent is one attempt that has ended.
@@ -125,6 +169,8 @@ type AttemptEvent struct {
 	Method string
 	// Attempt counts the attempts of the call, from 1.
 	Attempt int
+	// Hedge says that it was made beside the attempt before it (WithHedging).
+	Hedge bool
 	// Target is the instance that was picked; empty if none was.
 	Target pick.Target
 	// Class says what is certain about the execution of the attempt.
@@ -156,11 +202,13 @@ const (
 	ReasonMayHaveExecuted = attempt.MayHaveExecuted // and the method may not execute again
 	ReasonUsedUp          = attempt.UsedUp          // WithMaxAttempts
 	ReasonCallerEnded     = attempt.CallerEnded     // the caller's deadline or cancel
-	ReasonNoTime          = attempt.NoTime          // the backoff would outlive the deadline
+	ReasonNoTime          = attempt.NoTime          // an attempt would not end before the deadline
 	ReasonBudgetEmpty     = attempt.BudgetEmpty     // WithBudget
+	ReasonDiscouraged     = attempt.Discouraged     // its no-retry trailer, or gRPC's push-back
 	ReasonPinGone         = attempt.PinGone         // Failretry's instance is gone
 	ReasonDropped         = attempt.Dropped         // the balancer ended the call
 	ReasonBegun           = attempt.Begun           // a stream that is past its beginning
+	ReasonOutrun          = attempt.Outrun          // the attempt beside it has the answer
 )
 
 // config is the settings of an interceptor or of one call.
@@ -173,6 +221,10 @@ type config struct {
 	idempotent func(method string) bool
 	methods    *methods
 	budget     *attempt.Budget
+	latencies  *attempt.Latencies
+	hedging    *attempt.Hedging
+	logger     *slog.Logger
+	warned     *sync.Once
 	policy     attempt.Policy // made of all the above
 }
 
@@ -181,7 +233,7 @@ func newConfig(mode Mode, opts []Option) *config {
 		mode: mode, attempts: defaultAttempts,
 		backoff: backoff.Policy{Base: defaultBackoff, Max: defaultMaxBackoff},
 		budget:  attempt.NewBudget(defaultBudgetRatio, defaultBudgetPerSecond),
-		methods: newMethods(),
+		methods: newMethods(), latencies: new(attempt.Latencies), warned: new(sync.Once),
 	}
 	c.idempotent = c.methods.idempotent
 	for _, o := range opts {
@@ -195,10 +247,25 @@ func (c *config) build() {
 	c.policy = attempt.Policy{
 		Max: max(c.attempts, 1), Same: c.mode == Failretry, Backoff: c.backoff,
 		Timeout: c.timeout, Idempotent: c.idempotent, Budget: c.budget, Observe: c.observe,
+		Latencies: c.latencies,
+	}
+	if c.logger != nil {
+		c.policy.Stacked = c.warn
+	}
+	if c.mode == Failover {
+		c.policy.Hedging = c.hedging
 	}
 	if c.mode != Failretry && c.mode != Failover {
-		c.policy.Max = 1
+		c.policy.Max, c.policy.Latencies = 1, nil
 	}
+}
+
+// warn says once that another layer retries, too.
+func (c *config) warn(method, layer string) {
+	c.warned.Do(func() {
+		c.logger.Warn("failmode: two layers retry: they make all attempts together; leave it to one of them",
+			"layer", fmt.Sprintf("failmode %v, %d attempts", c.mode, c.policy.Max), "other", layer, "method", method)
+	})
 }
 
 // forCall returns the policy for a call with these options.

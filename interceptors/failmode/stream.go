@@ -18,7 +18,7 @@ import (
 func StreamClientInterceptor(mode Mode, opts ...Option) grpc.StreamClientInterceptor {
 	settings := newConfig(mode, opts)
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-		s := &stream{desc: desc, call: attempt.Start(ctx, method, settings.forCall(opts), opts, true)}
+		s := &stream{desc: desc, call: attempt.Start(ctx, method, settings.forCall(opts), cc, opts, true)}
 		s.streamer = func(ctx context.Context, opts []grpc.CallOption) (grpc.ClientStream, error) {
 			return streamer(ctx, desc, cc, method, opts...)
 		}

@@ -98,10 +98,10 @@ func TestDeadlineAndCancelEndEverything(t *testing.T) {
 		after  time.Duration
 	}{
 		"no time for the wait": {[]outcome{unavailable}, within(10 * ms), codes.Unavailable, failmode.ReasonNoTime, 1, 0},
-		"deadline in the second attempt": {[]outcome{unavailable, {class: pick.Unanswered, hang: true}},
-			within(time.Second), codes.DeadlineExceeded, failmode.ReasonCallerEnded, 2, time.Second},
+		"deadline in the last attempt": {[]outcome{unavailable, {class: pick.Unanswered, hang: true}},
+			within(time.Second), codes.DeadlineExceeded, failmode.ReasonCallerEnded, 3, time.Second},
 		"deadline while nobody is ready": {[]outcome{{class: pick.NeverPicked, code: codes.Unavailable}, {class: pick.NeverPicked, hang: true}},
-			within(10 * ms), codes.DeadlineExceeded, failmode.ReasonCallerEnded, 2, 10 * ms},
+			within(10 * ms), codes.DeadlineExceeded, failmode.ReasonCallerEnded, 3, 10 * ms},
 		"cancelled in a wait": {[]outcome{unavailable}, cancelled(10 * ms), codes.Canceled, failmode.ReasonCallerEnded, 1, 10 * ms},
 		"cancelled in an attempt": {[]outcome{{class: pick.Unanswered, hang: true}},
 			cancelled(10 * ms), codes.Canceled, failmode.ReasonCallerEnded, 1, 10 * ms},

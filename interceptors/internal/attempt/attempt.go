@@ -27,13 +27,19 @@ type Policy struct {
 	Timeout    time.Duration            // of one attempt; 0 for none of its own
 	Idempotent func(method string) bool // asked after a failure only
 	Budget     *Budget                  // shared by the calls of one connection
+	Latencies  *Latencies               // likewise
+	Hedging    *Hedging                 // nil for none
 	Observe    func(Event)              // told of every attempt; nil for nobody
+
+	// Stacked is told of another layer that tries again; nil for nobody.
+	Stacked func(method, layer string)
 }
 
 // Event is one attempt that has ended.
 type Event struct {
 	Method   string
 	Attempt  int
+	Hedge    bool
 	Target   pick.Target
 	Class    pick.Class
 	Picks    []pick.Attempt
@@ -54,14 +60,24 @@ type Call struct {
 	opts   []grpc.CallOption
 	record *pick.Record
 	stream bool
+	cc     *grpc.ClientConn // nil if it does not matter
+	beside Beside           // nil if no attempt can be hedged
 
 	events []Event // of the attempts that failed
 	err    error   // what the caller is told
 	pinned string  // by this call
 	next   next
 
-	// The attempt under way.
+	made int // attempts so far, with the one under way
+	run  run // the attempt under way
+}
+
+// run is one attempt.
+type run struct {
+	n       int // which of the call's, from 1
+	hedge   bool
 	started time.Time
+	record  *pick.Record
 	mark    pick.Mark
 	scope   scope
 }
@@ -74,10 +90,11 @@ type next struct {
 
 // Start begins a call with these options. For a stream, the policy's Timeout is
 // the time until Settle.
-func Start(ctx context.Context, method string, policy *Policy, opts []grpc.CallOption, stream bool) Call {
+func Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientConn, opts []grpc.CallOption, stream bool) Call {
 	policy.Budget.Call()
 	c := Call{policy: policy, method: method, opts: opts, stream: stream}
 	c.ctx, c.record = pick.NewCall(ctx, method)
+	c.limitAll(cc)
 	return c
 }
 
@@ -85,7 +102,7 @@ func Start(ctx context.Context, method string, policy *Policy, opts []grpc.CallO
 // is the one to tell the caller; Events has all of them.
 func (c *Call) Do(try Try) error {
 	for {
-		err := try(c.begin())
+		err := try(c.begin(false))
 		if err == nil {
 			return nil
 		}
@@ -107,7 +124,7 @@ func (c *Call) Resume(err error, try Try) error {
 // Settle says that the attempt under way counts as a success from here on: its
 // own time limit ends. It returns an error if that had already passed.
 func (c *Call) Settle() error {
-	if c.scope.settle() {
+	if c.run.scope.settle() {
 		return nil
 	}
 	return errTimeout
@@ -115,8 +132,12 @@ func (c *Call) Settle() error {
 
 // Succeed ends the call well.
 func (c *Call) Succeed() {
+	if c.policy.Latencies != nil && !c.stream {
+		now := time.Now()
+		c.policy.Latencies.Note(c.method, now.Sub(c.run.started), now)
+	}
 	if c.policy.Observe != nil {
-		e := c.event(nil)
+		e := c.event(&c.run, nil)
 		e.Reason = Succeeded
 		c.policy.Observe(e)
 	}
@@ -126,7 +147,7 @@ func (c *Call) Succeed() {
 // Fail ends the call with the last attempt's error, because of why, without
 // another attempt.
 func (c *Call) Fail(err error, why string) error {
-	e := c.event(err)
+	e := c.event(&c.run, err)
 	e.Reason = why
 	if again, reason := c.verdict(e); !again {
 		e.Reason = reason
@@ -140,7 +161,7 @@ func (c *Call) Fail(err error, why string) error {
 // Ended returns the error with which the balancer saw the attempt under way
 // end; nil if it did not.
 func (c *Call) Ended() error {
-	picks, _ := c.record.Since(c.mark)
+	picks, _ := c.record.Since(c.run.mark)
 	if n := len(picks); n > 0 && picks[n-1].Ended {
 		return picks[n-1].Err
 	}
@@ -153,18 +174,20 @@ func (c *Call) Events() []Event { return c.events }
 // Idempotent says whether the call may execute more than once.
 func (c *Call) Idempotent() bool { return c.policy.Idempotent(c.method) }
 
-// begin starts the next attempt and returns what it is to be made with.
-func (c *Call) begin() (context.Context, []grpc.CallOption) {
-	c.started, c.mark = time.Now(), c.record.Mark()
-	c.scope = c.enter()
-	if len(c.events) == 0 {
-		return c.scope.ctx, c.opts
+// begin starts the next attempt, which others can outrun or not, and returns what
+// it is to be made with.
+func (c *Call) begin(outrun bool) (context.Context, []grpc.CallOption) {
+	c.made++
+	c.run = run{n: c.made, started: time.Now(), record: c.record, mark: c.record.Mark()}
+	c.run.scope = c.enter(outrun)
+	if c.made == 1 {
+		return c.run.scope.ctx, c.opts
 	}
 	forget(c.opts)
 	if c.next.ready {
-		return c.scope.ctx, append(c.opts[:len(c.opts):len(c.opts)], grpc.WaitForReady(true))
+		return c.run.scope.ctx, append(c.opts[:len(c.opts):len(c.opts)], grpc.WaitForReady(true))
 	}
-	return c.scope.ctx, c.opts
+	return c.run.scope.ctx, c.opts
 }
 
 // forget empties what the caller's options were filled with by an earlier
@@ -185,15 +208,17 @@ func forget(opts []grpc.CallOption) {
 // another decides whether an attempt follows the one that has just failed with
 // err, and waits until it may begin.
 func (c *Call) another(err error) bool {
-	e := c.event(err)
+	e := c.event(&c.run, err)
+	c.notice(e)
 	wait := c.decide(&e)
 	c.note(e)
 	c.best(e)
 	if !e.Again {
+		c.giveUp(e)
 		c.end()
 		return false
 	}
-	c.scope.leave()
+	c.run.scope.leave()
 	c.plan(e)
 	if err := backoff.Wait(c.ctx, wait); err != nil {
 		c.err = status.FromContextError(err).Err()
@@ -203,10 +228,10 @@ func (c *Call) another(err error) bool {
 	return true
 }
 
-// event is the attempt under way as it ends with err.
-func (c *Call) event(err error) Event {
-	e := Event{Method: c.method, Attempt: len(c.events) + 1, Err: err, Duration: time.Since(c.started)}
-	e.Picks, e.Class = c.record.Since(c.mark)
+// event is r as it ends with err.
+func (c *Call) event(r *run, err error) Event {
+	e := Event{Method: c.method, Attempt: r.n, Hedge: r.hedge, Err: err, Duration: time.Since(r.started)}
+	e.Picks, e.Class = r.record.Since(r.mark)
 	if e.Class.NotExecuted() && !vouched(e.Picks, err) {
 		e.Class = pick.Untracked
 	}
@@ -214,15 +239,15 @@ func (c *Call) event(err error) Event {
 		e.Target = e.Picks[n-1].Target
 	}
 	if err != nil {
-		e.Err = c.explain(e)
+		e.Err = c.explain(r, e)
 	}
 	return e
 }
 
 // explain is the error of an attempt, or why this call ended it where it did
 // that itself.
-func (c *Call) explain(e Event) error {
-	cause := context.Cause(c.scope.ctx)
+func (c *Call) explain(r *run, e Event) error {
+	cause := context.Cause(r.scope.ctx)
 	switch {
 	case c.ctx.Err() != nil: // the caller's doing
 		return e.Err
@@ -279,7 +304,7 @@ func (c *Call) note(e Event) {
 
 // end lets go of what the call holds.
 func (c *Call) end() {
-	c.scope.leave()
+	c.run.scope.leave()
 	if c.pinned != "" {
 		c.record.Pin("")
 	}

@@ -67,6 +67,16 @@ func (b *Budget) Take() bool {
 	return true
 }
 
+// Give puts back what Take took for an attempt that was not made.
+func (b *Budget) Give() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.balance++
+}
+
 // refill adds what calls and time have earned since the last time, and lets the
 // rest fade. It runs only when an attempt is asked for, so that a call that
 // succeeds reads no clock; calls of a longer time count as if they had come

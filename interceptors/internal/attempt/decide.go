@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/rollcall-go/rollcall/drain"
 	"github.com/rollcall-go/rollcall/pick"
 )
 
@@ -24,9 +25,11 @@ const (
 	CallerEnded     = "the caller's context has ended"
 	NoTime          = "the deadline leaves no time"
 	BudgetEmpty     = "the retry budget is empty"
+	Discouraged     = "the server asks for no other attempt"
 	PinGone         = "the pinned instance is gone"
 	Dropped         = "the balancer refused the call"
 	Begun           = "the stream had begun"
+	Outrun          = "another attempt was faster"
 )
 
 // Decide is the rule of all modes: whether an attempt that ended like this may
@@ -62,14 +65,16 @@ func (c *Call) decide(e *Event) (wait time.Duration) {
 	case c.refused(*e):
 		e.Reason = Dropped
 		return 0
-	case e.Attempt >= c.policy.Max:
+	case c.spent():
 		e.Reason = UsedUp
+		return 0
+	case advice(*e).Never:
+		e.Reason = Discouraged
 		return 0
 	}
 	wait = c.delay(*e)
-	deadline, ok := c.ctx.Deadline()
 	switch {
-	case ok && time.Until(deadline) <= wait:
+	case c.hopeless(wait):
 		e.Reason = NoTime
 	case !c.policy.Budget.Take():
 		e.Reason = BudgetEmpty
@@ -85,21 +90,40 @@ func (c *Call) verdict(e Event) (again bool, why string) {
 	if c.ctx.Err() != nil {
 		return false, CallerEnded
 	}
-	return Decide(status.Code(e.Err), c.scope.expired(), e.Class, c.Idempotent())
+	return Decide(status.Code(e.Err), c.run.scope.expired(), e.Class, c.Idempotent())
+}
+
+// advice is what the server said that was asked last.
+func advice(e Event) pick.Advice {
+	if n := len(e.Picks); n > 0 {
+		return e.Picks[n-1].Advice
+	}
+	return pick.Advice{}
+}
+
+// giveUp tells the server whose handler made the call, if any, that the attempts
+// were made here and need not be made above it once more.
+func (c *Call) giveUp(e Event) {
+	switch {
+	case e.Reason == BudgetEmpty, e.Reason == Discouraged, e.Reason == UsedUp && c.policy.Max > 1:
+		drain.GiveUp(c.ctx)
+	}
 }
 
 // refused says whether the balancer ended an attempt that would have waited for
 // an instance: it does so when waiting is of no use.
 func (c *Call) refused(e Event) bool {
-	return c.next.bound > 0 && e.Class == pick.NeverPicked && !c.scope.expired()
+	return c.next.bound > 0 && e.Class == pick.NeverPicked && !c.run.scope.expired()
 }
 
 // delay is how long to wait before the attempt after e. Another instance is
 // tried at once, the first time; a pick that found nobody has its waiting in the
-// next pick.
+// next pick. What the server asks for comes before all that.
 func (c *Call) delay(e Event) time.Duration {
 	retry := e.Attempt - 1
-	switch {
+	switch wait := advice(e).Wait; {
+	case wait > 0:
+		return wait
 	case e.Class == pick.NeverPicked:
 		return 0
 	case c.policy.Same:

@@ -29,22 +29,27 @@ type scope struct {
 }
 
 // enter makes the scope of the next attempt.
-func (c *Call) enter() scope {
+func (c *Call) enter(outrun bool) scope {
 	s := scope{ctx: c.ctx}
-	if c.stream || c.next.bound > 0 {
+	if outrun || c.stream || c.next.bound > 0 {
 		s.ctx, s.cancel = context.WithCancelCause(s.ctx)
 	}
 	if c.next.bound > 0 {
-		s.pick = cancelUnpicked(s.cancel, c.record, c.mark, c.next.bound)
+		s.pick = cancelUnpicked(s.cancel, c.record, c.run.mark, c.next.bound)
 	}
-	switch timeout := c.policy.Timeout; {
-	case timeout <= 0:
-	case c.stream:
+	if timeout := c.limit(); timeout > 0 && c.stream {
 		s.limit = cancelAfter(timeout, s.cancel)
-	default:
-		s.ctx, s.release = context.WithTimeoutCause(s.ctx, timeout, errTimeout)
+	} else {
+		s.limitUnary(timeout)
 	}
 	return s
+}
+
+// limitUnary gives the attempt a timeout, if there is one.
+func (s *scope) limitUnary(timeout time.Duration) {
+	if timeout > 0 {
+		s.ctx, s.release = context.WithTimeoutCause(s.ctx, timeout, errTimeout)
+	}
 }
 
 func cancelAfter(limit time.Duration, cancel context.CancelCauseFunc) *time.Timer {
