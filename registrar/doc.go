@@ -21,7 +21,9 @@
 //	            and joined, then the instance is deregistered, for which the
 //	            server waits at most 3 seconds (WithDeregisterTimeout). Then it
 //	            serves on for the drain delay of 7 seconds (WithDrainDelay), so
-//	            that clients that poll the registry learn of it.
+//	            that clients that poll the registry learn of it. When no
+//	            connection has been open for 2 seconds, nobody is left who
+//	            could, and the rest of the delay is not waited for.
 //	closing     GracefulStop: the listener closes and clients are told (GOAWAY)
 //	            to open no new streams. Calls that cross that message are still
 //	            served. The calls in hand have 15 seconds (WithGraceTimeout) to

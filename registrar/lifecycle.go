@@ -23,12 +23,22 @@ const stopTimeout = time.Second
 // stops: a call that arrives with less time than this left is not begun.
 const maxRefusing = time.Second
 
+// A draining server to which nobody has been connected for desertedAfter has no
+// client left that could be told: whoever uses an instance is connected to it,
+// and who begins just now needs less than this to ask the registry. It is looked
+// for at every lookEvery.
+const (
+	desertedAfter = 2 * time.Second
+	lookEvery     = 250 * time.Millisecond
+)
+
 // life takes the servers from listening to the end. Its methods are called one
 // after the other by the one goroutine that claimed the Registrar.
 type life struct {
 	*Registrar
 	servers []*grpc.Server
 	health  healthSwitch
+	lis     *listener       // nil if somebody else serves
 	closed  <-chan struct{} // nobody listens any more; nil if that cannot be told
 
 	// Set when the route to the registry has to tell the host to advertise.
@@ -39,7 +49,7 @@ type life struct {
 func (r *Registrar) serve(ctx context.Context, srv *grpc.Server, lis net.Listener) error {
 	watched := newListener(lis, func() { r.goDown(errListener) })
 	defer watched.Close()
-	l := &life{Registrar: r, servers: []*grpc.Server{srv}, closed: watched.closed}
+	l := &life{Registrar: r, servers: []*grpc.Server{srv}, lis: watched, closed: watched.closed}
 	if err := l.prepare(lis.Addr().String()); err != nil {
 		srv.Stop()
 		return wrap("serve", err)
@@ -158,21 +168,31 @@ func (l *life) deregister(registration registry.Registration) {
 	}
 }
 
-// linger serves on for the drain delay, if anybody can still connect.
+// linger serves on for the drain delay, if anybody can still connect, and until
+// nobody has been connected for a while.
 func (l *life) linger() {
 	began := time.Now()
-	for {
-		timer := time.NewTimer(min(l.opts.drainDelay-time.Since(began), l.remaining()/2))
+	delay := func() time.Duration { return min(l.opts.drainDelay-time.Since(began), l.remaining()/2) }
+	timer := time.NewTimer(delay())
+	defer timer.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for alone := time.Duration(0); alone < desertedAfter; {
 		select {
+		case <-look.C:
+			alone += lookEvery
+			if l.lis == nil || !l.lis.deserted() {
+				alone = 0
+			}
 		case <-l.hurry:
-			timer.Stop()
-			continue
+			timer.Reset(delay())
 		case <-timer.C:
+			return
 		case <-l.closed:
+			return
 		case <-l.alive.Done():
+			return
 		}
-		timer.Stop()
-		return
 	}
 }
 

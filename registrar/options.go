@@ -101,8 +101,11 @@ func WithDeregisterTimeout(d time.Duration) Option {
 
 // WithDrainDelay is how long the server serves on, as before, after it has left
 // the registry, so that clients learn of it before the listener closes. It
-// should be longer than the interval at which clients poll; it may be 0. Default
-// 7 seconds.
+// should be longer than the interval at which clients poll; it may be 0. It ends
+// early when no client has been connected for 2 seconds, which only Serve and Run
+// can see, and only for connections that can tell their state to the program, as
+// those of TCP and Unix listeners do and those of tls.Listener do not. Default 7
+// seconds.
 func WithDrainDelay(d time.Duration) Option { return func(o *options) { o.drainDelay = d } }
 
 // WithGraceTimeout bounds how long the calls in hand may take to finish after

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -183,6 +185,40 @@ type tellingListener struct {
 	net.Listener
 	journal *journal
 	once    sync.Once
+}
+
+func (l *tellingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &tellingConn{Conn: c}, nil
+}
+
+// tellingConn says whether it is closed in the way of a socket.
+type tellingConn struct {
+	net.Conn
+	closed atomic.Bool
+}
+
+func (c *tellingConn) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+func (c *tellingConn) SyscallConn() (syscall.RawConn, error) { return rawConn{conn: c}, nil }
+
+// rawConn has of syscall.RawConn what is needed.
+type rawConn struct {
+	syscall.RawConn
+	conn *tellingConn
+}
+
+func (c rawConn) Control(func(fd uintptr)) error {
+	if c.conn.closed.Load() {
+		return net.ErrClosed
+	}
+	return nil
 }
 
 func (l *tellingListener) Close() error {
