@@ -38,6 +38,10 @@
 // does not wait for the drain delay, nor does one whose listener is closed. Stop
 // and the second signal skip everything that waits.
 //
+// While it is registered, SetWeight changes its share of the traffic, and Drain
+// and Resume take it out of service and back, without a reconnect at the clients;
+// with WithSlowStart its weight grows from a share to all of it.
+//
 // The bounds of the steps add up to 25 seconds by default. A supervisor should
 // give a little more before it kills: Kubernetes gives 30 unless
 // terminationGracePeriodSeconds says otherwise, and a preStop hook that sleeps

@@ -37,7 +37,6 @@ const (
 type life struct {
 	*Registrar
 	servers []*grpc.Server
-	health  healthSwitch
 	lis     *listener       // nil if somebody else serves
 	closed  <-chan struct{} // nobody listens any more; nil if that cannot be told
 
@@ -54,7 +53,7 @@ func (r *Registrar) serve(ctx context.Context, srv *grpc.Server, lis net.Listene
 		srv.Stop()
 		return wrap("serve", err)
 	}
-	l.health = newHealth(r.opts, r.Instance().Service, srv)
+	l.health.add(r.opts, r.Instance().Service, srv)
 	defer r.downWith(ctx)()
 
 	served := make(chan error, 1)
@@ -81,13 +80,16 @@ func (r *Registrar) start(addr string, servers []*grpc.Server) error {
 		waitFor(each(servers, (*grpc.Server).Stop), stopTimeout)
 		return wrap("start", err)
 	}
-	l.health = newSwitch(r.opts.health, r.Instance().Service, servers...)
+	l.health.connect(r.opts.health, r.Instance().Service, servers...)
 	return l.run()
 }
 
 // prepare finds out before anything is begun what cannot work.
 func (l *life) prepare(listen string) error {
 	if err := l.opts.validate(); err != nil {
+		return err
+	}
+	if err := l.growable(); err != nil {
 		return err
 	}
 	if l.reg == nil {
@@ -119,9 +121,11 @@ func (l *life) run() error {
 
 // registered is the life of a registered server.
 func (l *life) registered(registration registry.Registration) error {
+	l.setEntry(registration)
 	over := make(chan struct{})
-	var events sync.WaitGroup
-	events.Go(func() { l.follow(registration.Events(), over) })
+	var helpers sync.WaitGroup
+	helpers.Go(func() { l.follow(registration.Events(), over) })
+	helpers.Go(func() { l.keepUp(registration) })
 	l.enter(StateRegistered)
 	if !l.opts.background {
 		l.ready()
@@ -131,14 +135,14 @@ func (l *life) registered(registration registry.Registration) error {
 	l.drain()
 	l.deregister(registration)
 	close(over)
-	events.Wait()
+	helpers.Wait()
 	l.linger()
 	return l.close()
 }
 
 // ready tells those who wait for the server that it can be called.
 func (l *life) ready() {
-	l.health.set(serving)
+	l.health.setReady()
 	close(l.up)
 }
 

@@ -25,6 +25,8 @@ type options struct {
 	deregisterTimeout time.Duration
 	drainDelay        time.Duration
 	graceTimeout      time.Duration
+	slowStart         time.Duration
+	coldShare         float64 // of the weight at the start; 0 without a slow start
 	background        bool
 	foreign           bool
 	noHealth          bool
@@ -67,6 +69,11 @@ func (o options) validate() error {
 	} {
 		if d.value < d.atLeast {
 			return fmt.Errorf("%s(%v): the duration must be at least %v", d.option, d.value, d.atLeast)
+		}
+	}
+	if o.slowStart != 0 || o.coldShare != 0 {
+		if o.slowStart < minSlowStart || !(o.coldShare > 0 && o.coldShare < 1) {
+			return fmt.Errorf("WithSlowStart(%v, %v): the duration must be at least %v and the share between 0 and 1", o.slowStart, o.coldShare, minSlowStart)
 		}
 	}
 	return nil
@@ -112,6 +119,16 @@ func WithDrainDelay(d time.Duration) Option { return func(o *options) { o.drainD
 // the drain delay; then they are cut off. With 0 they are not waited for.
 // Default 15 seconds.
 func WithGraceTimeout(d time.Duration) Option { return func(o *options) { o.graceTimeout = d } }
+
+// WithSlowStart lets the weight grow from a share of Instance.Weight to all of it
+// within d after the server was registered, in up to ten steps, while caches fill
+// and connections are made. Weights are whole numbers: those of the service have
+// to leave room for the share, as 100 does for 0.1; one that does not, such as
+// the default of 1 for 0.1, is an error. Clients that do not balance by weight send a
+// cold server as many calls as any. d is at least 1 second. Default: off.
+func WithSlowStart(d time.Duration, from float64) Option {
+	return func(o *options) { o.slowStart, o.coldShare = d, from }
+}
 
 // WithHealthServer is the health service whose status to set, for the program
 // that has its own: NOT_SERVING until the server is registered, then SERVING,

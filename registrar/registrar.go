@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -50,6 +51,9 @@ type Registrar struct {
 	opts options
 	gate *gate
 
+	health healthSwitch
+	turn   chan struct{} // holds a token while the registration is updated
+
 	state    atomic.Int32  // a State, written by the goroutine that runs the life
 	optioned atomic.Bool   // ServerOptions was called
 	up       chan struct{} // closed when Start may report success
@@ -62,11 +66,14 @@ type Registrar struct {
 
 	hurry chan struct{} // one that waits in it: deadline has changed
 
-	mu       sync.Mutex // guards inst, claimed, deadline and err; nothing is called under it
-	inst     registry.Instance
-	claimed  bool      // somebody runs the life, or it ended before it began
-	deadline time.Time // the earliest one of the contexts given to Shutdown
-	err      error     // the result of the life
+	mu       sync.Mutex            // guards all below; nothing is called under it
+	inst     registry.Instance     // as it is wanted in the registry
+	weight   uint32                // of inst when it is warm
+	warmth   float64               // the share of weight that inst has
+	entry    registry.Registration // of inst, once there is one
+	claimed  bool                  // somebody runs the life, or it ended before it began
+	deadline time.Time             // the earliest one of the contexts given to Shutdown
+	err      error                 // the result of the life
 }
 
 // New returns a Registrar for one server of inst.Service. What inst lacks is
@@ -88,10 +95,12 @@ func New(reg Registry, inst registry.Instance, opts ...Option) *Registrar {
 		gate: newGate(inst),
 		up:   make(chan struct{}),
 		done: make(chan struct{}),
-		inst: inst,
+		turn: make(chan struct{}, 1),
+		inst: inst, weight: inst.Weight,
 
 		hurry: make(chan struct{}, 1),
 	}
+	r.setWarmth(cmp.Or(r.opts.coldShare, 1))
 	r.opts.logger = r.opts.logger.With("service", inst.Service, "instance", inst.ID)
 	r.wanted, r.unwant = context.WithCancelCause(context.Background())
 	r.alive, r.kill = context.WithCancel(context.Background())
