@@ -13,7 +13,8 @@
 //
 //	starting    until the listener's first Accept.
 //	listening   It serves. Its address is put into the registry, by default for
-//	            at most 10 seconds (WithRegisterTimeout), or in the background.
+//	            at most 10 seconds (WithRegisterTimeout), or in the background,
+//	            on demand only if the server is reached at it (WithSelfProbe).
 //	registered  It is in the registry and kept there. Health says SERVING.
 //	draining    Health says NOT_SERVING, and every answer carries the closing
 //	            mark of package drain, from which a rollcall client learns at

@@ -53,6 +53,7 @@ func Draining(ctx context.Context) <-chan struct{} {
 
 func (r *Registrar) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if strings.HasPrefix(info.FullMethod, healthPrefix) {
+		r.gate.identify(ctx)
 		return handler(ctx, req)
 	}
 	if !r.gate.enter() {
@@ -97,6 +98,7 @@ type gate struct {
 	answered metadata.MD // trailer of a handler's answer while marking
 	refused  metadata.MD // trailer of a refused call
 	refusal  error
+	identity string // the answer to a probe
 }
 
 func newGate(inst registry.Instance) *gate {
@@ -104,6 +106,7 @@ func newGate(inst registry.Instance) *gate {
 		answered: drain.Answered(inst.ID, inst.Life),
 		refused:  drain.NotExecuted(inst.ID, inst.Life),
 		refusal:  drain.Refusal(inst.Service, inst.ID, inst.Life),
+		identity: identity(inst),
 	}
 }
 

@@ -126,6 +126,7 @@ func (l *life) registered(registration registry.Registration) error {
 	var helpers sync.WaitGroup
 	helpers.Go(func() { l.follow(registration.Events(), over) })
 	helpers.Go(func() { l.keepUp(registration) })
+	helpers.Go(l.warnOfProbe)
 	l.enter(StateRegistered)
 	if !l.opts.background {
 		l.ready()

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -26,7 +27,9 @@ type options struct {
 	drainDelay        time.Duration
 	graceTimeout      time.Duration
 	slowStart         time.Duration
-	coldShare         float64 // of the weight at the start; 0 without a slow start
+	coldShare         float64   // of the weight at the start; 0 without a slow start
+	probe             ProbeMode // 0: ProbeWarn on sockets
+	probeDial         []grpc.DialOption
 	background        bool
 	foreign           bool
 	noHealth          bool
@@ -128,6 +131,23 @@ func WithGraceTimeout(d time.Duration) Option { return func(o *options) { o.grac
 // cold server as many calls as any. d is at least 1 second. Default: off.
 func WithSlowStart(d time.Duration, from float64) Option {
 	return func(o *options) { o.slowStart, o.coldShare = d, from }
+}
+
+// WithSelfProbe sets what is done about addresses that do not lead to this
+// process: because of NAT, a container's own network, the wrong interface, or
+// another server in its place. The server dials what it advertises and asks, with
+// a health check, who answers. With ProbeRequire a wrong answer, or none, counts
+// as a registration that failed: it is tried again until the register timeout.
+// It takes a health service on the server, and ServerOptions before interceptors
+// that reject unknown callers.
+//
+// opts are added to those of the probe. The probe trusts any certificate if
+// Instance.TLS is set and speaks plaintext if not; a server that wants client
+// certificates can be probed with grpc.WithTransportCredentials only.
+//
+// Default: ProbeWarn in Serve and Run for a *net.TCPListener, else ProbeOff.
+func WithSelfProbe(mode ProbeMode, opts ...grpc.DialOption) Option {
+	return func(o *options) { o.probe, o.probeDial = mode, opts }
 }
 
 // WithHealthServer is the health service whose status to set, for the program

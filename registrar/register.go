@@ -61,6 +61,9 @@ func (l *life) tryRegister(ctx context.Context) (registry.Registration, error) {
 	if err := l.locate(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.requireProbe(ctx); err != nil {
+		return nil, err
+	}
 	return l.reg.Register(ctx, l.Instance())
 }
 
