@@ -30,6 +30,7 @@ type options struct {
 	coldShare         float64   // of the weight at the start; 0 without a slow start
 	probe             ProbeMode // 0: ProbeWarn on sockets
 	probeDial         []grpc.DialOption
+	uniqueID          bool
 	background        bool
 	foreign           bool
 	noHealth          bool
@@ -149,6 +150,19 @@ func WithSlowStart(d time.Duration, from float64) Option {
 func WithSelfProbe(mode ProbeMode, opts ...grpc.DialOption) Option {
 	return func(o *options) { o.probe, o.probeDial = mode, opts }
 }
+
+// WithUniqueID lets the server take another ID, made of the one given to New and a
+// random part, when a live process is registered under that one. Default: then the
+// registration fails with ErrIDTaken, and is tried again until the register
+// timeout, lest the later process replace the earlier.
+//
+// Alive is what answers a probe (see WithSelfProbe) at its registered address. Who
+// does not, like a process that was killed, is replaced; with a warning in the log
+// if somebody answers there who cannot be told. An ID that was not given to New is
+// unique and not looked for. Processes that find out later, because the registry
+// could not show them to each other before, are told by the event
+// registry.Collision, which is logged as an error.
+func WithUniqueID() Option { return func(o *options) { o.uniqueID = true } }
 
 // WithHealthServer is the health service whose status to set, for the program
 // that has its own: NOT_SERVING until the server is registered, then SERVING,

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,7 +42,7 @@ const (
 // identify answers a probe, if the call of ctx is one.
 func (g *gate) identify(ctx context.Context) {
 	if md, _ := metadata.FromIncomingContext(ctx); len(md[probeKey]) > 0 {
-		_ = grpc.SetTrailer(ctx, metadata.Pairs(probeKey, g.identity)) // as in leave
+		_ = grpc.SetTrailer(ctx, metadata.Pairs(probeKey, g.marks.Load().identity)) // as in leave
 	}
 }
 
@@ -59,13 +60,22 @@ func (l *life) requireProbe(ctx context.Context) error {
 	return l.probe(ctx)
 }
 
+// probeMode is the mode that was set, or the one that fits the listener.
+func (l *life) probeMode() ProbeMode {
+	if l.opts.probe != 0 {
+		return l.opts.probe
+	}
+	if l.lis != nil {
+		if _, socket := l.lis.Listener.(*net.TCPListener); socket {
+			return ProbeWarn
+		}
+	}
+	return ProbeOff
+}
+
 // warnOfProbe looks whether a registered server can be reached, for the log.
 func (l *life) warnOfProbe() {
-	sockets := false
-	if l.lis != nil {
-		_, sockets = l.lis.Listener.(*net.TCPListener)
-	}
-	if l.opts.probe != ProbeWarn && !(l.opts.probe == 0 && sockets) {
+	if l.probeMode() != ProbeWarn {
 		return
 	}
 	switch err := l.probe(l.wanted); {
@@ -90,29 +100,36 @@ func (l *life) probe(ctx context.Context) error {
 }
 
 func (l *life) probeAddr(ctx context.Context, addr string, inst registry.Instance) error {
+	switch who, err := l.ask(ctx, addr, inst.TLS); {
+	case who == identity(inst):
+		return nil // whatever the health
+	case who != "":
+		return fmt.Errorf("another process answers: %s", who)
+	case err != nil:
+		return fmt.Errorf("this process does not answer, or has no health service: %w", err)
+	default:
+		return errNameless
+	}
+}
+
+var errNameless = errors.New("some gRPC server answers, which is not this one, or has no ServerOptions")
+
+// ask asks the server at addr for its identity, which is empty if it does not say.
+func (l *life) ask(ctx context.Context, addr string, overTLS bool) (who string, err error) {
 	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, probeKey, "?"), probeTimeout)
 	defer cancel()
 	creds := insecure.NewCredentials()
-	if inst.TLS {
+	if overTLS {
 		// Whose certificate it is does not matter: the answer tells who it is.
 		creds = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})
 	}
 	opts := append([]grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithNoProxy()}, l.opts.probeDial...)
 	conn, err := grpc.NewClient("passthrough:///"+addr, opts...)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer conn.Close()
 	var trailer metadata.MD
 	_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.Trailer(&trailer))
-	switch got := trailer[probeKey]; {
-	case len(got) == 1 && got[0] == identity(inst):
-		return nil // whatever the health
-	case len(got) > 0:
-		return fmt.Errorf("another process answers: %s", got)
-	case err != nil:
-		return fmt.Errorf("this process does not answer, or has no health service: %w", err)
-	default:
-		return errors.New("some gRPC server answers, which is not this one, or has no ServerOptions")
-	}
+	return strings.Join(trailer[probeKey], " "), err
 }

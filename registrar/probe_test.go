@@ -51,7 +51,7 @@ func TestSelfProbe(t *testing.T) {
 			srv := grpc.NewServer(other.ServerOptions()...)
 			healthpb.RegisterHealthServer(srv, health.NewServer())
 			r.serveAt(elsewhere, srv)
-		}, "another process answers: [id=other"},
+		}, "another process answers: id=other"},
 		"any gRPC server": {elsewhere, func(r *rig) {
 			srv := grpc.NewServer()
 			healthpb.RegisterHealthServer(srv, health.NewServer())

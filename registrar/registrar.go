@@ -7,9 +7,7 @@ import (
 	"errors"
 	"math"
 	"net"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +26,8 @@ var (
 	// ErrForced: a bound expired, or Stop was called, while calls were in hand.
 	// They were cut off; their callers see Unavailable.
 	ErrForced = errors.New("calls in hand were cut off")
+	// ErrIDTaken: a live process is registered under the ID given to New.
+	ErrIDTaken = errors.New("another process has this ID")
 )
 
 // Registry is what a Registrar needs of a registry; every registry.Registry is
@@ -50,6 +50,8 @@ type Registrar struct {
 	reg  Registry
 	opts options
 	gate *gate
+
+	named bool // the ID was given
 
 	health healthSwitch
 	turn   chan struct{} // holds a token while the registration is updated
@@ -86,17 +88,19 @@ type Registrar struct {
 func New(reg Registry, inst registry.Instance, opts ...Option) *Registrar {
 	inst = inst.Clone()
 	inst.Life = rand.Text()
-	if inst.ID == "" {
+	named := inst.ID != ""
+	if !named {
 		inst.ID = uniqueID()
 	}
 	r := &Registrar{
-		reg:  reg,
-		opts: newOptions(opts),
-		gate: newGate(inst),
-		up:   make(chan struct{}),
-		done: make(chan struct{}),
-		turn: make(chan struct{}, 1),
-		inst: inst, weight: inst.Weight,
+		reg:   reg,
+		opts:  newOptions(opts),
+		gate:  newGate(inst),
+		named: named,
+		up:    make(chan struct{}),
+		done:  make(chan struct{}),
+		turn:  make(chan struct{}, 1),
+		inst:  inst, weight: inst.Weight,
 
 		hurry: make(chan struct{}, 1),
 	}
@@ -107,17 +111,9 @@ func New(reg Registry, inst registry.Instance, opts ...Option) *Registrar {
 	return r
 }
 
-// uniqueID is the host's name, for people, and 40 random bits, for uniqueness.
-func uniqueID() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return host + "-" + strings.ToLower(rand.Text()[:8])
-}
-
-// Instance returns what is, or will be, registered: ID and Life are known from
-// New on, addresses that come from the listener once the server is registered.
+// Instance returns what is, or will be, registered: Life and, without WithUniqueID,
+// ID are known from New on, addresses that come from the listener once the server
+// is registered.
 func (r *Registrar) Instance() registry.Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
