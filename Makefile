@@ -47,7 +47,7 @@ race: ## Run every test of the library three times with the race detector
 
 .PHONY: soak
 soak: ## Run the long forms of the tests with real processes (about 8 minutes)
-	go test -count=1 -timeout=40m -v $(SYSTEM) -args -soak
+	go test -count=1 -timeout=60m -v $(SYSTEM) -args -soak
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s)
