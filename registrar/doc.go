@@ -46,5 +46,5 @@
 // The bounds of the steps add up to 25 seconds by default. A supervisor should
 // give a little more before it kills: Kubernetes gives 30 unless
 // terminationGracePeriodSeconds says otherwise, and a preStop hook that sleeps
-// is not needed.
+// is not needed. docs/deploy.md has the numbers for Kubernetes and systemd.
 package registrar

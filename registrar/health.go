@@ -76,6 +76,13 @@ func (h *healthSwitch) set() {
 	}
 }
 
+// callable says whether the server is ready and not held back.
+func (h *healthSwitch) callable() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ready && !h.held
+}
+
 // shutdown says NOT_SERVING for good.
 func (h *healthSwitch) shutdown() {
 	h.mu.Lock()
