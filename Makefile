@@ -46,9 +46,9 @@ race: ## Run every test of the library three times with the race detector
 	go test -race -count=3 $(PACKAGES)
 
 .PHONY: soak
-soak: ## Run the long forms of the tests under kills and with real processes (about 8 minutes)
+soak: ## Run the long forms of the tests under kills and with real processes (about 30 minutes)
 	go test -count=1 -timeout=10m -v -run='TestPaymentIsNeverMadeTwice|TestTwoOfThreeAlwaysFail' ./interceptors/failmode -args -soak
-	go test -count=1 -timeout=40m -v $(SYSTEM) -args -soak
+	go test -count=1 -timeout=60m -v $(SYSTEM) -args -soak
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s)

@@ -249,6 +249,9 @@ func TestMistakes(t *testing.T) {
 		"deregister timeout":  {&slowRegistry{}, inst, registrar.WithDeregisterTimeout(-1), "WithDeregisterTimeout(-1ns)"},
 		"drain delay":         {&slowRegistry{}, inst, registrar.WithDrainDelay(-time.Second), "WithDrainDelay(-1s)"},
 		"grace timeout":       {&slowRegistry{}, inst, registrar.WithGraceTimeout(-time.Second), "WithGraceTimeout(-1s)"},
+		"slow start":          {&slowRegistry{}, inst, registrar.WithSlowStart(0, 0.1), "WithSlowStart(0s, 0.1)"},
+		"slow start's share":  {&slowRegistry{}, inst, registrar.WithSlowStart(time.Minute, 1), "the share between 0 and 1"},
+		"slow start's weight": {&slowRegistry{}, inst, registrar.WithSlowStart(time.Minute, 0.1), "a weight of 1 is too small"},
 		"address":             {&slowRegistry{}, inst, registrar.WithAdvertise("a:b:c"), "WithAdvertise"},
 		"address in Instance": {&slowRegistry{}, registry.Instance{Service: service, Addrs: []string{"nonsense"}}, nil, "nonsense"},
 	}

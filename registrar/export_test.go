@@ -1,6 +1,10 @@
 package registrar
 
-import "google.golang.org/grpc"
+import (
+	"net"
+
+	"google.golang.org/grpc"
+)
 
 // Unary is the interceptor by itself.
 func Unary(r *Registrar) grpc.UnaryServerInterceptor { return r.unary }
@@ -10,3 +14,12 @@ func ChooseAddrs(explicit, listen string) (addrs []string, port string, err erro
 	l := &life{Registrar: &Registrar{opts: options{advertise: explicit}}}
 	return l.chooseAddrs(listen, nil)
 }
+
+// NewListener is what Serve puts around a listener.
+func NewListener(lis net.Listener) net.Listener { return newListener(lis, func() {}) }
+
+// Remembered is how many connections it keeps hold of.
+func Remembered(lis net.Listener) int { return len(lis.(*listener).conns) }
+
+// Deserted says whether nobody is connected to it.
+func Deserted(lis net.Listener) bool { return lis.(*listener).deserted() }

@@ -54,6 +54,7 @@ func Draining(ctx context.Context) <-chan struct{} {
 
 func (r *Registrar) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if strings.HasPrefix(info.FullMethod, healthPrefix) {
+		r.gate.identify(ctx)
 		return handler(ctx, req)
 	}
 	if !r.gate.enter() {
@@ -109,17 +110,31 @@ type gate struct {
 	inHand atomic.Int64
 	phase  atomic.Int32 // only ever rises
 
+	marks atomic.Pointer[marks]
+}
+
+// marks are what the gate answers in the name of one instance.
+type marks struct {
 	answered metadata.MD // trailer of a handler's answer while marking
 	refused  metadata.MD // trailer of a refused call
 	refusal  error
+	identity string // the answer to a probe
 }
 
 func newGate(inst registry.Instance) *gate {
-	return &gate{
+	g := &gate{}
+	g.name(inst)
+	return g
+}
+
+// name says in whose name the gate answers.
+func (g *gate) name(inst registry.Instance) {
+	g.marks.Store(&marks{
 		answered: drain.Answered(inst.ID, inst.Life),
 		refused:  drain.NotExecuted(inst.ID, inst.Life),
 		refusal:  drain.Refusal(inst.Service, inst.ID, inst.Life),
-	}
+		identity: identity(inst),
+	})
 }
 
 func (g *gate) mark()   { g.phase.CompareAndSwap(open, marking) }
@@ -141,13 +156,14 @@ func (g *gate) enter() bool {
 func (g *gate) leave(ctx context.Context) {
 	if g.phase.Load() != open {
 		// It fails only after the caller has gone.
-		_ = grpc.SetTrailer(ctx, g.answered)
+		_ = grpc.SetTrailer(ctx, g.marks.Load().answered)
 	}
 	g.inHand.Add(-1)
 }
 
 // turnAway refuses the call of ctx.
 func (g *gate) turnAway(ctx context.Context) error {
-	_ = grpc.SetTrailer(ctx, g.refused) // as in leave
-	return g.refusal
+	marks := g.marks.Load()
+	_ = grpc.SetTrailer(ctx, marks.refused) // as in leave
+	return marks.refusal
 }

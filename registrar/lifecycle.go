@@ -23,12 +23,21 @@ const stopTimeout = time.Second
 // stops: a call that arrives with less time than this left is not begun.
 const maxRefusing = time.Second
 
+// A draining server to which nobody has been connected for desertedAfter has no
+// client left that could be told: whoever uses an instance is connected to it,
+// and who begins just now needs less than this to ask the registry. It is looked
+// for at every lookEvery.
+const (
+	desertedAfter = 2 * time.Second
+	lookEvery     = 250 * time.Millisecond
+)
+
 // life takes the servers from listening to the end. Its methods are called one
 // after the other by the one goroutine that claimed the Registrar.
 type life struct {
 	*Registrar
 	servers []*grpc.Server
-	health  healthSwitch
+	lis     *listener       // nil if somebody else serves
 	closed  <-chan struct{} // nobody listens any more; nil if that cannot be told
 
 	// Set when the route to the registry has to tell the host to advertise.
@@ -39,12 +48,12 @@ type life struct {
 func (r *Registrar) serve(ctx context.Context, srv *grpc.Server, lis net.Listener) error {
 	watched := newListener(lis, func() { r.goDown(errListener) })
 	defer watched.Close()
-	l := &life{Registrar: r, servers: []*grpc.Server{srv}, closed: watched.closed}
+	l := &life{Registrar: r, servers: []*grpc.Server{srv}, lis: watched, closed: watched.closed}
 	if err := l.prepare(lis.Addr().String()); err != nil {
 		srv.Stop()
 		return wrap("serve", err)
 	}
-	l.health = newHealth(r.opts, r.Instance().Service, srv)
+	l.health.add(r.opts, r.Instance().Service, srv)
 	defer r.downWith(ctx)()
 
 	served := make(chan error, 1)
@@ -71,13 +80,16 @@ func (r *Registrar) start(addr string, servers []*grpc.Server) error {
 		waitFor(each(servers, (*grpc.Server).Stop), stopTimeout)
 		return wrap("start", err)
 	}
-	l.health = newSwitch(r.opts.health, r.Instance().Service, servers...)
+	l.health.connect(r.opts.health, r.Instance().Service, servers...)
 	return l.run()
 }
 
 // prepare finds out before anything is begun what cannot work.
 func (l *life) prepare(listen string) error {
 	if err := l.opts.validate(); err != nil {
+		return err
+	}
+	if err := l.growable(); err != nil {
 		return err
 	}
 	if l.reg == nil {
@@ -109,9 +121,12 @@ func (l *life) run() error {
 
 // registered is the life of a registered server.
 func (l *life) registered(registration registry.Registration) error {
+	l.setEntry(registration)
 	over := make(chan struct{})
-	var events sync.WaitGroup
-	events.Go(func() { l.follow(registration.Events(), over) })
+	var helpers sync.WaitGroup
+	helpers.Go(func() { l.follow(registration.Events(), over) })
+	helpers.Go(func() { l.keepUp(registration) })
+	helpers.Go(l.warnOfProbe)
 	l.enter(StateRegistered)
 	if !l.opts.background {
 		l.ready()
@@ -121,14 +136,14 @@ func (l *life) registered(registration registry.Registration) error {
 	l.drain()
 	l.deregister(registration)
 	close(over)
-	events.Wait()
+	helpers.Wait()
 	l.linger()
 	return l.close()
 }
 
 // ready tells those who wait for the server that it can be called.
 func (l *life) ready() {
-	l.health.set(serving)
+	l.health.setReady()
 	close(l.up)
 }
 
@@ -158,21 +173,31 @@ func (l *life) deregister(registration registry.Registration) {
 	}
 }
 
-// linger serves on for the drain delay, if anybody can still connect.
+// linger serves on for the drain delay, if anybody can still connect, and until
+// nobody has been connected for a while.
 func (l *life) linger() {
 	began := time.Now()
-	for {
-		timer := time.NewTimer(min(l.opts.drainDelay-time.Since(began), l.remaining()/2))
+	delay := func() time.Duration { return min(l.opts.drainDelay-time.Since(began), l.remaining()/2) }
+	timer := time.NewTimer(delay())
+	defer timer.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for alone := time.Duration(0); alone < desertedAfter; {
 		select {
+		case <-look.C:
+			alone += lookEvery
+			if l.lis == nil || !l.lis.deserted() {
+				alone = 0
+			}
 		case <-l.hurry:
-			timer.Stop()
-			continue
+			timer.Reset(delay())
 		case <-timer.C:
+			return
 		case <-l.closed:
+			return
 		case <-l.alive.Done():
+			return
 		}
-		timer.Stop()
-		return
 	}
 }
 

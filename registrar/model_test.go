@@ -47,7 +47,10 @@ type model struct {
 	accepting, closed, closedByProgram     bool      // the listener
 	registered, deregistering, everThere   bool      // the instance
 	deregistered                           time.Time
-	executed, answered, refused, cutOrLate int // calls
+	connected                              int       // connections that are open
+	disconnected                           time.Time // when the last one was closed
+	deserted                               bool      // nobody had been connected for a while when closing began
+	executed, answered, refused, cutOrLate int       // calls
 }
 
 func newModel(t *testing.T, rnd *rand.Rand) *model {
@@ -231,6 +234,9 @@ func (m *model) enter(s registrar.State) {
 		m.fault("state %v follows %v", s, m.state)
 	}
 	m.state, m.entered[s] = s, time.Now()
+	if s == registrar.StateClosing {
+		m.deserted = m.connected == 0 && time.Since(m.disconnected) >= 2*time.Second
+	}
 }
 
 // check checks the life when it is over; err is the result of Serve.
@@ -250,7 +256,7 @@ func (m *model) check(err error) {
 	if draining.After(m.wantedDown) {
 		m.fault("draining began %v after it was wanted", draining.Sub(m.wantedDown))
 	}
-	if m.everThere && !m.hurried && !m.closedByProgram && closing.Sub(m.deregistered) < m.drainDelay {
+	if m.everThere && !m.hurried && !m.closedByProgram && !m.deserted && closing.Sub(m.deregistered) < m.drainDelay {
 		m.fault("closing began %v after deregistration, before the drain delay of %v", closing.Sub(m.deregistered), m.drainDelay)
 	}
 	if took, bound := stopped.Sub(draining), m.deregisterTimeout+m.drainDelay+m.grace+2*time.Second; took > bound {
@@ -309,7 +315,31 @@ func (l *modelListener) Accept() (net.Conn, error) {
 	l.m.mu.Lock()
 	l.m.accepting = true
 	l.m.mu.Unlock()
-	return l.Listener.Accept()
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	l.m.connected++
+	return &modelConn{tellingConn: c.(*tellingConn), m: l.m}, nil
+}
+
+// modelConn counts the open connections.
+type modelConn struct {
+	*tellingConn
+	m    *model
+	once sync.Once
+}
+
+func (c *modelConn) Close() error {
+	c.once.Do(func() {
+		c.m.mu.Lock()
+		defer c.m.mu.Unlock()
+		c.m.connected--
+		c.m.disconnected = time.Now()
+	})
+	return c.tellingConn.Close()
 }
 
 func (l *modelListener) Close() error {

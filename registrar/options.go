@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -25,6 +26,11 @@ type options struct {
 	deregisterTimeout time.Duration
 	drainDelay        time.Duration
 	graceTimeout      time.Duration
+	slowStart         time.Duration
+	coldShare         float64   // of the weight at the start; 0 without a slow start
+	probe             ProbeMode // 0: ProbeWarn on sockets
+	probeDial         []grpc.DialOption
+	uniqueID          bool
 	background        bool
 	foreign           bool
 	noHealth          bool
@@ -69,6 +75,11 @@ func (o options) validate() error {
 			return fmt.Errorf("%s(%v): the duration must be at least %v", d.option, d.value, d.atLeast)
 		}
 	}
+	if o.slowStart != 0 || o.coldShare != 0 {
+		if o.slowStart < minSlowStart || !(o.coldShare > 0 && o.coldShare < 1) {
+			return fmt.Errorf("WithSlowStart(%v, %v): the duration must be at least %v and the share between 0 and 1", o.slowStart, o.coldShare, minSlowStart)
+		}
+	}
 	return nil
 }
 
@@ -101,14 +112,57 @@ func WithDeregisterTimeout(d time.Duration) Option {
 
 // WithDrainDelay is how long the server serves on, as before, after it has left
 // the registry, so that clients learn of it before the listener closes. It
-// should be longer than the interval at which clients poll; it may be 0. Default
-// 7 seconds.
+// should be longer than the interval at which clients poll; it may be 0. It ends
+// early when no client has been connected for 2 seconds, which only Serve and Run
+// can see, and only for connections that can tell their state to the program, as
+// those of TCP and Unix listeners do and those of tls.Listener do not. Default 7
+// seconds.
 func WithDrainDelay(d time.Duration) Option { return func(o *options) { o.drainDelay = d } }
 
 // WithGraceTimeout bounds how long the calls in hand may take to finish after
 // the drain delay; then they are cut off. With 0 they are not waited for.
 // Default 15 seconds.
 func WithGraceTimeout(d time.Duration) Option { return func(o *options) { o.graceTimeout = d } }
+
+// WithSlowStart lets the weight grow from a share of Instance.Weight to all of it
+// within d after the server was registered, in up to ten steps, while caches fill
+// and connections are made. Weights are whole numbers: those of the service have
+// to leave room for the share, as 100 does for 0.1; one that does not, such as
+// the default of 1 for 0.1, is an error. Clients that do not balance by weight send a
+// cold server as many calls as any. d is at least 1 second. Default: off.
+func WithSlowStart(d time.Duration, from float64) Option {
+	return func(o *options) { o.slowStart, o.coldShare = d, from }
+}
+
+// WithSelfProbe sets what is done about addresses that do not lead to this
+// process: because of NAT, a container's own network, the wrong interface, or
+// another server in its place. The server dials what it advertises and asks, with
+// a health check, who answers. With ProbeRequire a wrong answer, or none, counts
+// as a registration that failed: it is tried again until the register timeout.
+// It takes a health service on the server, and ServerOptions before interceptors
+// that reject unknown callers.
+//
+// opts are added to those of the probe. The probe trusts any certificate if
+// Instance.TLS is set and speaks plaintext if not; a server that wants client
+// certificates can be probed with grpc.WithTransportCredentials only.
+//
+// Default: ProbeWarn in Serve and Run for a *net.TCPListener, else ProbeOff.
+func WithSelfProbe(mode ProbeMode, opts ...grpc.DialOption) Option {
+	return func(o *options) { o.probe, o.probeDial = mode, opts }
+}
+
+// WithUniqueID lets the server take another ID, made of the one given to New and a
+// random part, when a live process is registered under that one. Default: then the
+// registration fails with ErrIDTaken, and is tried again until the register
+// timeout, lest the later process replace the earlier.
+//
+// Alive is what answers a probe (see WithSelfProbe) at its registered address. Who
+// does not, like a process that was killed, is replaced; with a warning in the log
+// if somebody answers there who cannot be told. An ID that was not given to New is
+// unique and not looked for. Processes that find out later, because the registry
+// could not show them to each other before, are told by the event
+// registry.Collision, which is logged as an error.
+func WithUniqueID() Option { return func(o *options) { o.uniqueID = true } }
 
 // WithHealthServer is the health service whose status to set, for the program
 // that has its own: NOT_SERVING until the server is registered, then SERVING,

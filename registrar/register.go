@@ -61,6 +61,12 @@ func (l *life) tryRegister(ctx context.Context) (registry.Registration, error) {
 	if err := l.locate(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.requireProbe(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.ownID(ctx); err != nil {
+		return nil, err
+	}
 	return l.reg.Register(ctx, l.Instance())
 }
 
@@ -91,7 +97,10 @@ func (l *life) follow(events <-chan registry.Event, over <-chan struct{}) {
 
 func (l *life) report(e registry.Event) {
 	level := slog.LevelInfo
-	if e.Err != nil {
+	switch {
+	case e.Kind == registry.Collision:
+		level = slog.LevelError // it does not go away by itself
+	case e.Err != nil:
 		level = slog.LevelWarn
 	}
 	l.opts.logger.LogAttrs(context.Background(), level, "registrar: registration: "+e.Kind.String(),

@@ -1,14 +1,13 @@
 package registrar
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"math"
 	"net"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +26,8 @@ var (
 	// ErrForced: a bound expired, or Stop was called, while calls were in hand.
 	// They were cut off; their callers see Unavailable.
 	ErrForced = errors.New("calls in hand were cut off")
+	// ErrIDTaken: a live process is registered under the ID given to New.
+	ErrIDTaken = errors.New("another process has this ID")
 )
 
 // Registry is what a Registrar needs of a registry; every registry.Registry is
@@ -50,6 +51,11 @@ type Registrar struct {
 	opts options
 	gate *gate
 
+	named bool // the ID was given
+
+	health healthSwitch
+	turn   chan struct{} // holds a token while the registration is updated
+
 	state    atomic.Int32  // a State, written by the goroutine that runs the life
 	optioned atomic.Bool   // ServerOptions was called
 	up       chan struct{} // closed when Start may report success
@@ -62,11 +68,14 @@ type Registrar struct {
 
 	hurry chan struct{} // one that waits in it: deadline has changed
 
-	mu       sync.Mutex // guards inst, claimed, deadline and err; nothing is called under it
-	inst     registry.Instance
-	claimed  bool      // somebody runs the life, or it ended before it began
-	deadline time.Time // the earliest one of the contexts given to Shutdown
-	err      error     // the result of the life
+	mu       sync.Mutex            // guards all below; nothing is called under it
+	inst     registry.Instance     // as it is wanted in the registry
+	weight   uint32                // of inst when it is warm
+	warmth   float64               // the share of weight that inst has
+	entry    registry.Registration // of inst, once there is one
+	claimed  bool                  // somebody runs the life, or it ended before it began
+	deadline time.Time             // the earliest one of the contexts given to Shutdown
+	err      error                 // the result of the life
 }
 
 // New returns a Registrar for one server of inst.Service. What inst lacks is
@@ -79,36 +88,32 @@ type Registrar struct {
 func New(reg Registry, inst registry.Instance, opts ...Option) *Registrar {
 	inst = inst.Clone()
 	inst.Life = rand.Text()
-	if inst.ID == "" {
+	named := inst.ID != ""
+	if !named {
 		inst.ID = uniqueID()
 	}
 	r := &Registrar{
-		reg:  reg,
-		opts: newOptions(opts),
-		gate: newGate(inst),
-		up:   make(chan struct{}),
-		done: make(chan struct{}),
-		inst: inst,
+		reg:   reg,
+		opts:  newOptions(opts),
+		gate:  newGate(inst),
+		named: named,
+		up:    make(chan struct{}),
+		done:  make(chan struct{}),
+		turn:  make(chan struct{}, 1),
+		inst:  inst, weight: inst.Weight,
 
 		hurry: make(chan struct{}, 1),
 	}
+	r.setWarmth(cmp.Or(r.opts.coldShare, 1))
 	r.opts.logger = r.opts.logger.With("service", inst.Service, "instance", inst.ID)
 	r.wanted, r.unwant = context.WithCancelCause(context.Background())
 	r.alive, r.kill = context.WithCancel(context.Background())
 	return r
 }
 
-// uniqueID is the host's name, for people, and 40 random bits, for uniqueness.
-func uniqueID() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return host + "-" + strings.ToLower(rand.Text()[:8])
-}
-
-// Instance returns what is, or will be, registered: ID and Life are known from
-// New on, addresses that come from the listener once the server is registered.
+// Instance returns what is, or will be, registered: Life and, without WithUniqueID,
+// ID are known from New on, addresses that come from the listener once the server
+// is registered.
 func (r *Registrar) Instance() registry.Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,6 +51,13 @@ func (j *journal) check(t *testing.T, want ...string) {
 	if !slices.Equal(j.lines, want) {
 		t.Errorf("what happened:\n  %s\nwant:\n  %s", strings.Join(j.lines, "\n  "), strings.Join(want, "\n  "))
 	}
+}
+
+// of returns the lines that contain text.
+func (j *journal) of(text string) []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(j.lines), func(line string) bool { return !strings.Contains(line, text) })
 }
 
 // slowRegistry is a registry in memory that fails and dawdles as told, and
@@ -121,6 +130,14 @@ func (g *slowRegistration) Events() <-chan registry.Event {
 	return g.Registration.Events()
 }
 
+func (g *slowRegistration) Update(ctx context.Context, inst registry.Instance) error {
+	g.registry.journal.add("update to weight %d, %s", inst.Weight, inst.Status)
+	if err := g.registry.wait(ctx); err != nil {
+		return err
+	}
+	return g.Registration.Update(ctx, inst)
+}
+
 func (g *slowRegistration) Deregister(ctx context.Context) error {
 	g.registry.journal.add("deregister")
 	err := g.registry.wait(ctx)
@@ -165,9 +182,8 @@ func newRigOn(t *testing.T, on func(*slowRegistry) registrar.Registry, before []
 	t.Cleanup(func() { r.reg.Close() })
 	opts = append([]registrar.Option{registrar.WithStateObserver(func(s registrar.State) { j.add("%s", s) })}, opts...)
 	r.Registrar = registrar.New(on(r.reg), registry.Instance{Service: service, Weight: 5}, opts...)
-	r.server = grpc.NewServer(append(before, r.ServerOptions()...)...)
 	r.echo = testenv.NewEcho(r.Instance().ID)
-	echov1.RegisterEchoServer(r.server, r.echo)
+	r.useRegistrar(before...)
 	lis, err := r.network.Listen(addr)
 	if err != nil {
 		t.Fatal(err)
@@ -178,11 +194,51 @@ func newRigOn(t *testing.T, on func(*slowRegistry) registrar.Registry, before []
 	return r
 }
 
+// useRegistrar builds the server for the registrar that the rig now has.
+func (r *rig) useRegistrar(before ...grpc.ServerOption) {
+	r.server = grpc.NewServer(append(before, r.ServerOptions()...)...)
+	echov1.RegisterEchoServer(r.server, r.echo)
+}
+
 // tellingListener writes down when it is closed.
 type tellingListener struct {
 	net.Listener
 	journal *journal
 	once    sync.Once
+}
+
+func (l *tellingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &tellingConn{Conn: c}, nil
+}
+
+// tellingConn says whether it is closed in the way of a socket.
+type tellingConn struct {
+	net.Conn
+	closed atomic.Bool
+}
+
+func (c *tellingConn) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+func (c *tellingConn) SyscallConn() (syscall.RawConn, error) { return rawConn{conn: c}, nil }
+
+// rawConn has of syscall.RawConn what is needed.
+type rawConn struct {
+	syscall.RawConn
+	conn *tellingConn
+}
+
+func (c rawConn) Control(func(fd uintptr)) error {
+	if c.conn.closed.Load() {
+		return net.ErrClosed
+	}
+	return nil
 }
 
 func (l *tellingListener) Close() error {

@@ -304,6 +304,7 @@ func TestGoingDownWhileRegistering(t *testing.T) {
 func TestDeregistrationFails(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t).serve()
+		r.conn(nil).Connect()
 		r.reg.set(errDown, time.Hour)
 		r.cancel()
 		r.wantResult(nil)

@@ -40,7 +40,8 @@ func (r *Registrar) enter(s State) {
 	attrs := []slog.Attr{slog.String("state", s.String())}
 	switch {
 	case s == StateRegistered:
-		attrs = append(attrs, slog.Any("addrs", r.Instance().Addrs))
+		inst := r.Instance()
+		attrs = append(attrs, slog.String("id", inst.ID), slog.Any("addrs", inst.Addrs))
 	case s > StateRegistered:
 		attrs = append(attrs, slog.Any("why", context.Cause(r.wanted)), slog.Int("inHand", r.InHand()))
 	}

@@ -146,10 +146,18 @@ type server struct {
 // startServer runs an echo-server and returns when it is registered.
 func startServer(t *testing.T, registry, id string, args ...string) server {
 	t.Helper()
+	s := launchServer(t, registry, id, args...)
+	said(t, s.Process, "echo-server registered")
+	return s
+}
+
+// launchServer runs an echo-server and returns when it listens.
+func launchServer(t *testing.T, registry, id string, args ...string) server {
+	t.Helper()
 	stats := filepath.Join(t.TempDir(), "stats.json")
 	args = append([]string{"-registry", registry, "-id", id, "-drain-delay", "1s", "-stats", stats}, args...)
 	s := server{start(t, id, "echo-server", args...), stats}
-	said(t, s.Process, "echo-server registered")
+	listens(t, s.Process)
 	return s
 }
 
@@ -185,6 +193,7 @@ type report struct {
 	P50                         float64          `json:"p50_ms"`
 	P99                         float64          `json:"p99_ms"`
 	Max                         float64          `json:"max_ms"`
+	Seconds                     float64
 	Messages                    []struct {
 		Code, Text string
 		Count      int64
@@ -268,6 +277,13 @@ func until(t *testing.T, what string, is func() bool) {
 		case <-ctx.Done():
 			t.Fatalf("%s: not within %v", what, patience)
 		}
+	}
+}
+
+// besideOthers lets a test with load run beside others, unless it is a lot.
+func besideOthers(t *testing.T) {
+	if !*soak {
+		t.Parallel()
 	}
 }
 

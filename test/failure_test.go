@@ -1,6 +1,8 @@
 package test
 
 import (
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -60,7 +62,7 @@ func TestFailModes(t *testing.T) {
 			bad := startServer(t, registry, "bad", "-fail", "Unavailable")
 			good := []server{startServer(t, registry, "good1"), startServer(t, registry, "good2")}
 			r := finish(t, startClient(t, registry, "-method", "get", "-fail-mode", tc.mode, "-attempts", "3",
-				"-policy", "round_robin", "-rps", "25", "-duration", "2s")) // few enough for the retry budget
+				"-policy", "round_robin", "-rps", "50", "-duration", "2s"))
 			var atGood int64
 			for _, s := range append(good, bad) {
 				terminate(t, s.Process)
@@ -155,10 +157,38 @@ func TestSigtermFinishesCallsInHand(t *testing.T) {
 	t.Parallel()
 	_, registry := startRegistry(t, "127.0.0.1:0")
 	s := startServer(t, registry, "a", "-latency", "3s")
-	client := startClient(t, registry, "-method", "add", "-fail-mode", "failfast", "-rps", "20", "-duration", "500ms", "-timeout", "20s")
-	until(t, "all calls arrive", func() bool { return s.executed(t)["add"] == 10 })
+	client := startClient(t, registry, "-method", "add", "-fail-mode", "failfast", "-rps", "200", "-duration", "500ms", "-timeout", arg(patience))
+	until(t, "all calls arrive", func() bool { return s.executed(t)["add"] == 100 })
 	terminate(t, s.Process)
-	finish(t, client).failsNone(t)
+	r := finish(t, client)
+	r.failsNone(t)
+	if r.OK != 100 {
+		t.Errorf("%d calls, want 100", r.OK)
+	}
+}
+
+// Handlers that never return keep a server until the bound and no longer. They
+// cost their own calls and no other.
+func TestSigtermEndsHandlersThatHang(t *testing.T) {
+	t.Parallel()
+	_, registry := startRegistry(t, "127.0.0.1:0")
+	bad := startServer(t, registry, "bad", "-fail", "HANG", "-grace-timeout", "2s")
+	hanging := startClient(t, registry, "-method", "add", "-fail-mode", "failfast", "-rps", "20", "-duration", "500ms", "-timeout", "2m")
+	until(t, "all calls arrive", func() bool { return bad.executed(t)["add"] == 10 })
+	startServer(t, registry, "good", "-zone", "good")
+	others := startClient(t, registry, "-method", "get", "-fail-mode", "failfast", "-target", "discovery:///echo?zone=good", "-rps", "20", "-duration", "0")
+	said(t, others, "  good ")
+	bad.Signal(syscall.SIGTERM)
+	if code := ended(t, bad.Process, patience); code != 1 {
+		t.Errorf("exited with %d, want 1: calls were cut off", code)
+	}
+	if out := bad.Output(); !strings.Contains(out, "10 of them") {
+		t.Errorf("it does not say how many calls were cut off: %s", tail(out))
+	}
+	if r := finish(t, hanging); r.Failed != 10 || r.Classes["sent_no_answer"] != 10 {
+		t.Errorf("%+v: want ten calls that were sent and not answered", r)
+	}
+	interrupt(t, others).failsNone(t)
 }
 
 func TestPanicCostsOneCall(t *testing.T) {

@@ -103,6 +103,7 @@ func dialOptions(cfg config, stats *stats, logger *slog.Logger) []grpc.DialOptio
 	fail := []failmode.Option{
 		failmode.WithMaxAttempts(cfg.attempts),
 		failmode.WithPerAttemptTimeout(cfg.perAttemptTimeout),
+		failmode.WithBudget(cfg.retryBudget, 10),
 		failmode.WithObserver(func(e failmode.AttemptEvent) {
 			if e.Err == nil {
 				stats.attempt("")

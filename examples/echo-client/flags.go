@@ -26,6 +26,11 @@ dns:///localhost:9000, needs no registry.`
 // error is not taken for a wish.
 const maxRate = 1e6
 
+// defaultRetryBudget lets every call move once, also when one of three servers
+// always fails, which the library's default does not: nothing here takes such a
+// server out, and this program is for watching the modes.
+const defaultRetryBudget = 1
+
 // config is what the flags say.
 type config struct {
 	registries                 []string
@@ -34,6 +39,7 @@ type config struct {
 	policy                     balancer.Picker
 	mode                       failmode.Mode
 	attempts                   int
+	retryBudget                float64
 	perAttemptTimeout, timeout time.Duration
 	hedge                      time.Duration
 	method                     string
@@ -61,6 +67,7 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 		return err
 	})
 	flags.IntVar(&c.attempts, "attempts", 3, "the most attempts of one call, for failretry and failover")
+	flags.Float64Var(&c.retryBudget, "retry-budget", defaultRetryBudget, "the most extra attempts as a `share` of the calls, besides ten a second; the library's default is 0.2")
 	flags.DurationVar(&c.perAttemptTimeout, "per-attempt-timeout", 0, "how long one attempt may take; 0 for as long as the call")
 	flags.DurationVar(&c.timeout, "timeout", time.Second, "how long a call may take (its deadline)")
 	flags.DurationVar(&c.hedge, "hedge", 0, "after how long without an answer to ask a second instance as well, for failover and idempotent methods; 0 for never")
@@ -101,6 +108,8 @@ func (c config) validate() error {
 		return cli.Usagef("-rps %v must be more than 0 and at most %v", c.rps, maxRate)
 	case c.attempts < 1:
 		return cli.Usagef("-attempts %d must be at least 1", c.attempts)
+	case !(c.retryBudget >= 0):
+		return cli.Usagef("-retry-budget %v must not be negative", c.retryBudget)
 	case c.maxInFlight < 1:
 		return cli.Usagef("-max-in-flight %d must be at least 1", c.maxInFlight)
 	case !slices.Contains(methodNames(), c.method):

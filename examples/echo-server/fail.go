@@ -20,10 +20,12 @@ type failure struct {
 	with  func(context.Context) error
 }
 
-// What -fail can name besides status codes: a handler that panics, and one that
-// hands on what its own downstream said when that was closing.
+// What -fail can name besides status codes: a handler that panics, one that never
+// returns, whatever its context says, and one that hands on what its own downstream
+// said when that was closing.
 const (
 	panics            = "PANIC"
+	hangs             = "HANG"
 	closingDownstream = drain.Reason
 )
 
@@ -46,10 +48,12 @@ func parseFailure(s string) (failure, error) {
 		f.with = func(context.Context) error { return err }
 	case name == panics:
 		f.with = func(context.Context) error { panic("as -fail " + s + " asks") }
+	case name == hangs:
+		f.with = func(context.Context) error { select {} }
 	case name == closingDownstream:
 		f.with = relayRefusal
 	default:
-		return failure{}, fmt.Errorf("%q is not a status code such as Unavailable, nor %s or %s", name, panics, closingDownstream)
+		return failure{}, fmt.Errorf("%q is not a status code such as Unavailable, nor %s, %s or %s", name, panics, hangs, closingDownstream)
 	}
 	return f, nil
 }

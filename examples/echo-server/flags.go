@@ -49,7 +49,7 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	flags.BoolVar(&c.background, "register-in-background", false, "serve meanwhile and never give up")
 	flags.DurationVar(&c.heartbeat, "heartbeat", 30*time.Second, "how often to renew the registration")
 	flags.DurationVar(&c.latency, "latency", 0, "how long a call takes")
-	flags.Func("fail", "let calls fail with `CODE[:share]`, as in Unavailable or NOT_FOUND:0.1; "+panics+" panics, "+
+	flags.Func("fail", "let calls fail with `CODE[:share]`, as in Unavailable or NOT_FOUND:0.1; "+panics+" panics, "+hangs+" never returns, "+
 		closingDownstream+" relays the refusal of a closing downstream", func(s string) (err error) {
 		c.fail, err = parseFailure(s)
 		return err

@@ -115,23 +115,29 @@ func (r *registration) withdraw() {
 	})
 }
 
-// cancel takes the instance out. A node that does not know it is as good, but
-// does not tell the others: then a second one is told, if one answers.
+// goneWithin bounds how long nodes are asked to forget an instance after the first
+// has done so: a program that waits to exit has better things to do.
+const goneWithin = time.Second
+
+// cancel takes the instance out at one node, which tells the others, and then at
+// each of those that answers: the word may not have reached it, and a node that
+// does not know the instance, which is as good, passes nothing on.
 func (r *registration) cancel(ctx context.Context) error {
 	return r.operate(ctx, func(ctx context.Context) error {
 		tried := map[*node]bool{}
-		var code int
-		one := func() error {
+		one := func(ctx context.Context) error {
 			return r.client.nodes.each(ctx, tried, r.acked.node, func(ctx context.Context, n *node) error {
-				got, err := r.client.post(ctx, n, wire.PathCancel, r.id)
-				code = got.Code
+				_, err := r.client.post(ctx, n, wire.PathCancel, r.id)
 				return err
 			})
 		}
-		err := one()
-		if err == nil && code == wire.CodeNotFound {
-			one()
+		if err := one(ctx); err != nil {
+			return err
 		}
-		return err
+		ctx, cancel := context.WithTimeout(ctx, goneWithin)
+		defer cancel()
+		for one(ctx) == nil {
+		}
+		return nil
 	})
 }

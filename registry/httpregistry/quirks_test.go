@@ -26,7 +26,7 @@ var quirks = []struct {
 	{"registered again now and then, and soon after a change", "TestAntiEntropy TestUpdateReplacesAllAndWritesTwice"},
 	{"operations on one instance are spaced", "TestOperationsAreSpaced"},
 	{"a change replaces the whole instance", "TestUpdateReplacesAllAndWritesTwice"},
-	{"cancel once, 404 is done, but a second node is told", "TestDeregisterTriesASecondNodeAfter404 TestBeatAndDeregisterNeverCross"},
+	{"404 to a cancel is done, and every node is told", "TestDeregisterTellsEveryNodeThatAnswers TestDeregisterTriesASecondNodeAfter404 TestBeatAndDeregisterNeverCross"},
 	{"404 and 304 are no news: the last good set stays, others are asked, in the end it is believed", "TestBelief TestBeliefInvariants TestTheRegistryRestartsEmpty TestTheRegistryRestartsAgainAndAgain TestIdleWhileTheRegistryRestarts TestScaleToZeroIsHonoured TestNotModifiedIsAskedAnotherWay"},
 	{"entries may be stale", "TestOneServerPerAddress"},
 	{"views differ between nodes", "TestAViewThatIsSplitIsMerged TestBelief"},

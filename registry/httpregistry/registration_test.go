@@ -482,6 +482,37 @@ func TestDeregisterTriesASecondNodeAfter404(t *testing.T) {
 	})
 }
 
+// The word of one node does not prove that the others know: each is told, and
+// those that do not answer do not matter.
+func TestDeregisterTellsEveryNodeThatAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		var nodes []*fakeNode
+		for _, addr := range three {
+			nodes = append(nodes, noNodes(n.registry(addr)))
+		}
+		c := n.client(append(slices.Clone(three), "10.0.0.8:6666", "10.0.0.9:6666"))
+		n.hang("10.0.0.9:6666") // at the other one there is nothing
+		c.nodes.start = 0
+		r := mustRegister(t, c, instance("s", 1))
+		for _, node := range nodes[1:] {
+			node.put(instance("s", 1)) // as a peer that will not hear of the cancel
+		}
+		began := time.Now()
+		if err := r.Deregister(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		for i, addr := range three {
+			if _, err := n.client([]string{addr}).Fetch(t.Context(), "s"); !errors.Is(err, registry.ErrUnknownService) {
+				t.Errorf("it is still at node %d: %v", i, err)
+			}
+		}
+	})
+}
+
 func TestDeregisterGivesUpAfterALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
