@@ -42,6 +42,7 @@ func TestBadInput(t *testing.T) {
 		{"echo-client", []string{"-per-attempt-timeout", "-1s"}, "-per-attempt-timeout"},
 		{"echo-client", []string{"-attempts", "0"}, "-attempts"},
 		{"echo-client", []string{"-max-in-flight", "0"}, "-max-in-flight"},
+		{"echo-client", []string{"-retry-budget", "-1"}, "-retry-budget"},
 		{"echo-client", []string{"-hedge", "-1ms"}, "-hedge"},
 		{"echo-client", []string{"-colour", "blue"}, "-colour"},
 		{"echo-client", []string{"extra"}, `"extra"`},
