@@ -57,7 +57,7 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s)
 
 .PHONY: bench
 bench: ## Run the benchmarks; the output is for benchstat (COUNT=10 for medians)
-	cd bench && go test -run='^$$' -bench=. -benchmem -count=$(COUNT) ./...
+	cd bench && go test -run='^$$' -bench=. -benchmem -count=$(COUNT) -timeout=0 ./...
 
 .PHONY: lint
 lint: ## Check formatting, vet, staticcheck and Go's own modernizers
