@@ -37,9 +37,9 @@ build: ## Build the programs into bin/
 test: ## Run every test, with the race detector, and the programs as real processes
 	@[ -n "$(RACE)" ] || echo "no C compiler, so no race detector: what it would find is not looked for"
 	go vet ./...
+	for module in $(NESTED); do (cd $$module && go vet ./... && go test ./...) || exit 1; done
 	go test $(RACE) $(PACKAGES)
 	go test -count=1 -parallel=4 $(SYSTEM)
-	for module in $(NESTED); do (cd $$module && go vet ./... && go test ./...) || exit 1; done
 
 .PHONY: race
 race: ## Run every test of the library three times with the race detector
