@@ -12,7 +12,6 @@ import (
 	gbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-go/rollcall/drain"
@@ -20,6 +19,7 @@ import (
 )
 
 // forEachPicker runs test in a bubble with each picker.
+
 func forEachPicker(t *testing.T, test func(t *testing.T, p Picker, b *bed)) {
 	for name := range pickers {
 		t.Run(name, func(t *testing.T) {
@@ -68,6 +68,7 @@ func TestAvoidingOneSharesItsCallsAmongTheOthers(t *testing.T) {
 }
 
 // An instance that has failed this call is worse than one that only drains.
+
 func TestAvoidWeighsMoreThanDraining(t *testing.T) {
 	forEachPicker(t, func(t *testing.T, p Picker, b *bed) {
 		b.resolve(p, server("a"), server("b", draining))
@@ -131,7 +132,9 @@ func TestPin(t *testing.T) {
 }
 
 // Whoever waits for a pinned instance learns what becomes of it: gRPC asks again
+
 // only when a picker is published.
+
 func TestPinnedCallIsWokenUp(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a", "b")...)
@@ -223,7 +226,9 @@ func TestRecordLearnsHowEachAttemptEnded(t *testing.T) {
 }
 
 // A record belongs to one call: one that another interceptor makes on its way
+
 // leaves it alone.
+
 func TestAnotherCallsRecordIsLeftAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.resolve(RoundRobin{}, servers("a", "b")...)
@@ -236,108 +241,9 @@ func TestAnotherCallsRecordIsLeftAlone(t *testing.T) {
 	})
 }
 
-func TestClosingMark(t *testing.T) {
-	forEachPicker(t, func(t *testing.T, p Picker, b *bed) {
-		closes := func(id string, trailer metadata.MD) {
-			for {
-				got, done, err := b.call(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got == id {
-					done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true, Trailer: trailer})
-					return
-				}
-				done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
-			}
-		}
-		only := func(ids ...string) {
-			t.Helper()
-			if got := count(b.picks(t.Context(), 100)); len(got) != len(ids) || got[ids[0]] == 0 {
-				t.Errorf("picked %v, want only %v", got, ids)
-			}
-		}
-		b.resolve(p, servers("a/1", "b/1")...)
-		b.ready("a", "b")
-		closes("a", drain.Closing("b", "1"))  // relays another server's mark
-		closes("a", drain.Closing("a", "0"))  // of an earlier process
-		closes("a", metadata.Pairs("x", "y")) // no mark
-		b.wantPublished("a mark that does not hold", 0, b.pass)
-		only("a", "b")
-
-		closes("a", drain.Closing("a", "1"))
-		only("b") // at once
-		b.pass()
-		only("b")
-		if len(b.cc.SubConns()) != 2 {
-			t.Error("the connection to a closing server was closed")
-		}
-		b.resolve(p, servers("b/1")...)
-		b.resolve(p, servers("a/1", "b/1")...) // a stale list names it again
-		b.ready("a")
-		only("b")
-		b.resolve(p, servers("a/2", "b/1")...)
-		b.ready("a")
-		only("a", "b")
-		closes("a", drain.Closing("a", "2"))
-		closes("b", drain.Closing("b", "1"))
-		only("a", "b") // nobody else is left
-		b.pass()
-		only("a", "b")
-	})
-}
-
 // The mark counts too when the connection was lost before it came.
-func TestClosingMarkOfALostConnection(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bed) {
-		b.resolve(RoundRobin{}, servers("a/1")...)
-		b.ready("a")
-		_, done, _ := b.call(t.Context())
-		b.resolve(RoundRobin{}, servers("a/1", "b/1")...)
-		b.ready("b")
-		a := b.sub("a")
-		a.Set(connectivity.Idle, nil)
-		done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true, Trailer: drain.Closing("a", "1")})
-		synctest.Wait()
-		a.Ready()
-		b.wantPicks(4, map[string]int{"b": 4})
-		b.pass()
-		if got := len(b.picker.snapshot.Load().schedule.(*rotation).table); got != 1 {
-			t.Errorf("%d instances in the rotation, want only b", got)
-		}
-	})
-}
 
 // The mark of an answer that comes late counts for the instance that came back.
-func TestLateClosingMark(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bed) {
-		b.resolve(RoundRobin{}, servers("a/1")...)
-		b.ready("a")
-		_, done, _ := b.call(t.Context())
-		b.resolve(RoundRobin{}, servers("b/1")...)
-		b.resolve(RoundRobin{}, servers("a/1", "b/1")...)
-		b.ready("a", "b")
-		done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true, Trailer: drain.Closing("a", "1")})
-		b.wantPicks(4, map[string]int{"b": 4})
-		b.sub("a").Set(connectivity.Idle, nil)
-		b.ready("a")
-		b.wantPicks(4, map[string]int{"b": 4})
-	})
-}
-
-func TestTombstonesAreBounded(t *testing.T) {
-	var stones tombstones
-	for i := range 3 * maxTombstones {
-		stones.add("server", fmt.Sprint(i))
-		stones.add("server", fmt.Sprint(i))
-	}
-	if len(stones.lives) != maxTombstones || len(stones.oldest) != maxTombstones {
-		t.Errorf("%d tombstones", len(stones.lives))
-	}
-	if !stones.contains("server", fmt.Sprint(3*maxTombstones-1)) || stones.contains("server", "0") {
-		t.Error("the latest must be known and the oldest forgotten")
-	}
-}
 
 func TestPickAndDoneAllocateNothing(t *testing.T) {
 	forEachPicker(t, func(t *testing.T, p Picker, b *bed) {
@@ -354,6 +260,7 @@ func TestPickAndDoneAllocateNothing(t *testing.T) {
 }
 
 // Picks run beside everything else; -race watches.
+
 func TestPicksBesideChanges(t *testing.T) {
 	forEachPicker(t, func(t *testing.T, p Picker, b *bed) {
 		b.resolve(p, servers("a/1", "b/1", "c/1")...)

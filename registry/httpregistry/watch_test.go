@@ -195,13 +195,14 @@ func TestAnAnswerOvertakenByAnOwnWrite(t *testing.T) {
 		n := newNetwork(t)
 		node := n.registry(three[0])
 		node.put(instance("s", 1))
+		c := n.client(three[:1])
+		c.Fetch(t.Context(), "other") // so that the node is known to be good
 		node.answer(wire.PathFetch, func(w http.ResponseWriter, r *http.Request) {
 			answer := httptest.NewRecorder()
 			node.Server.ServeHTTP(answer, r)
 			time.Sleep(time.Second)
 			w.Write(answer.Body.Bytes())
 		})
-		c := n.client(three[:1])
 		watchIt(t, c, "s")
 		pass(500 * time.Millisecond)
 		mustRegister(t, c, instance("s", 2))
