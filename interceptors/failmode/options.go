@@ -66,9 +66,9 @@ func WithMaxAttempts(n int) CallOption {
 //
 // Failover makes its second attempt at once, since it goes elsewhere. When no
 // instance was ready, the next attempt takes the first that becomes ready and
-// waits for it as long as the backoff would have taken. In Failretry, an
-// instance that is connecting is waited for as long as longest, or 1 s if
-// longest is 0.
+// waits for it as long as the backoff would have taken, or not at all without
+// one. In Failretry, an instance that is connecting is waited for as long as the
+// longest wait, or 1 s if there are no waits.
 func WithBackoff(base, longest time.Duration) CallOption {
 	return CallOption{set: func(c *config) {
 		c.backoff = backoff.Policy{Base: max(base, 0), Max: max(longest, 0)}

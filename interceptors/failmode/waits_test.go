@@ -88,6 +88,52 @@ func TestNeverPickedWaitsForSomebody(t *testing.T) {
 	}
 }
 
+// What was decided about one attempt does not hold for the one after it: here the
+// third neither waits for somebody to be ready nor is cut off while it does.
+func TestAWaitIsForOneAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nobody := outcome{class: pick.NeverPicked, code: codes.Unavailable}
+		f := &fake{script: []outcome{nobody, unavailable, {class: pick.NeverPicked, code: codes.Unavailable, takes: time.Minute}}}
+		d := took(func() {
+			call(t.Context(), f, failmode.UnaryClientInterceptor(failmode.Failover, failmode.Idempotent(true)))
+		})
+		if len(f.made) != 3 || f.waiting != 1 || d < time.Minute {
+			t.Errorf("%d attempts, %d of them waiting, in %v; want 3, 1 and more than a minute", len(f.made), f.waiting, d)
+		}
+	})
+}
+
+// Without a backoff nothing bounds a wait for somebody, so there is none.
+func TestNeverPickedWithoutBackoffDoesNotWait(t *testing.T) {
+	f := &fake{script: []outcome{{class: pick.NeverPicked, code: codes.Unavailable}}}
+	err := call(t.Context(), f, failmode.UnaryClientInterceptor(failmode.Failover, failmode.WithBackoff(0, 0)))
+	if status.Code(err) != codes.Unavailable || f.waiting != 0 {
+		t.Errorf("%d of %d attempts wait for somebody, %v", f.waiting, len(f.made), err)
+	}
+}
+
+func TestFailretryWaitsForItsInstanceAsLongAsTheLongestBackoff(t *testing.T) {
+	for name, tt := range map[string]struct {
+		base, longest, want time.Duration
+	}{
+		"longest": {0, 300 * ms, 300 * ms},
+		"base":    {200 * ms, 0, 200 * ms},
+		"none":    {0, 0, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fake{script: []outcome{unavailable, {class: pick.NeverPicked, hang: true}}}
+				var last failmode.AttemptEvent
+				call(t.Context(), f, failmode.UnaryClientInterceptor(failmode.Failretry, failmode.Idempotent(true), failmode.WithMaxAttempts(2),
+					failmode.WithBackoff(tt.base, tt.longest), failmode.WithObserver(func(e failmode.AttemptEvent) { last = e })))
+				if last.Attempt != 2 || last.Duration != tt.want {
+					t.Errorf("attempt %d waited %v for its instance, want %v: %v", last.Attempt, last.Duration, tt.want, last.Err)
+				}
+			})
+		})
+	}
+}
+
 func TestDeadlineAndCancelEndEverything(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script []outcome
