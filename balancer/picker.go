@@ -41,8 +41,7 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	if c != nil {
 		return c.use(rec), nil
 	}
-	rec.NotPicked()
-	return gbalancer.PickResult{}, gbalancer.ErrNoSubConnAvailable
+	return nothing(rec, gbalancer.ErrNoSubConnAvailable)
 }
 
 // nobody is what gRPC gets while no instance is ready.
@@ -60,15 +59,19 @@ func (p *nobody) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	if rec.Elsewhere() {
 		return nobodyElse(rec)
 	}
-	rec.NotPicked()
-	return gbalancer.PickResult{}, p.err
+	return nothing(rec, p.err)
 }
 
 // nobodyElse ends an attempt that was to go to an instance of its own. There is
 // another attempt beside it, so it does not wait.
 func nobodyElse(rec *pick.Record) (gbalancer.PickResult, error) {
-	rec.NotPicked()
-	return gbalancer.PickResult{}, status.Error(codes.Unavailable, "rollcall: no other instance is ready")
+	return nothing(rec, status.Error(codes.Unavailable, "rollcall: no other instance is ready"))
+}
+
+// nothing ends a pick with err, and notes that nobody was picked.
+func nothing(rec *pick.Record, err error) (gbalancer.PickResult, error) {
+	rec.NotPicked(err)
+	return gbalancer.PickResult{}, err
 }
 
 func recordOf(info gbalancer.PickInfo) *pick.Record {
@@ -83,8 +86,7 @@ func (e *engine) pickPinned(id string, rec *pick.Record) (gbalancer.PickResult, 
 	}
 	conn, err := e.pinned(id)
 	if err != nil {
-		rec.NotPicked()
-		return gbalancer.PickResult{}, err
+		return nothing(rec, err)
 	}
 	return conn.use(rec), nil
 }

@@ -1,6 +1,7 @@
 package pick_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/rollcall-go/rollcall/pick"
@@ -20,7 +21,7 @@ func TestFork(t *testing.T) {
 	mark := second.Mark()
 	second.End(second.Begin(pick.Target{ID: "b"}), pick.NotSent, nil)
 	first.End(first.Begin(pick.Target{ID: "c"}), pick.Answered, nil)
-	third.NotPicked()
+	third.NotPicked(errors.New("nobody else"))
 	for name, tt := range map[string]struct {
 		record *pick.Record
 		mark   pick.Mark
@@ -37,6 +38,9 @@ func TestFork(t *testing.T) {
 			if !tt.record.Avoids(id) {
 				t.Errorf("%s: does not avoid %s", name, id)
 			}
+		}
+		if err := tt.record.NotPickedError(); (err != nil) != (name == "third") {
+			t.Errorf("%s: the error of a pick is %v", name, err)
 		}
 		if n := len(tt.record.Attempts()); n != 3 {
 			t.Errorf("%s: %d attempts of the call", name, n)

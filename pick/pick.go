@@ -85,6 +85,7 @@ type Record struct {
 
 	mu        sync.Mutex // call.mu guards all below; nothing is called under it
 	notPicked int        // picks that led to no attempt
+	lastError error      // of the last of them; nil if it is not known
 
 	// All below is used in call only.
 	attempts []Attempt
@@ -253,19 +254,32 @@ func (r *Record) Unused(n int) {
 	defer r.call.mu.Unlock()
 	r.call.attempts[n].unused = true
 	r.notPicked++
+	r.lastError = nil
 }
 
 // NotPicked notes that the balancer was asked and picked nobody, for whatever
-// reason. It is what proves the class NeverPicked: a record that nobody touched
-// proves nothing, since policies other than rollcall touch none. The balancer
-// calls it whenever its Pick returns an error.
-func (r *Record) NotPicked() {
+// reason, and what its Pick returned: err. It is what proves the class NeverPicked:
+// a record that nobody touched proves nothing, since policies other than rollcall
+// touch none. The balancer calls it whenever its Pick returns an error.
+func (r *Record) NotPicked(err error) {
 	if r == nil {
 		return
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
 	r.notPicked++
+	r.lastError = err
+}
+
+// NotPickedError returns the error of the last pick that led to no attempt: what
+// NotPicked was told, or nil where that was Unused or nothing.
+func (r *Record) NotPickedError() error {
+	if r == nil {
+		return nil
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return r.lastError
 }
 
 // Attempts returns a copy of the attempts so far, in the order of their picks.

@@ -22,7 +22,7 @@ func TestNilRecordForgetsEverything(t *testing.T) {
 	n := begin(r, "a")
 	r.End(n, pick.Answered, nil)
 	r.Unused(n)
-	r.NotPicked()
+	r.NotPicked(errNobody)
 	if _, pinned := r.Pinned(); pinned || r.Avoids("a") || r.AvoidsAny() || r.Attempts() != nil || r.For("/s/m") != nil {
 		t.Error("a nil record remembers something")
 	}
@@ -66,7 +66,7 @@ func TestAvoid(t *testing.T) {
 		"an order to avoid":   func(r *pick.Record) { r.Avoid("a") },
 		"an attempt":          func(r *pick.Record) { begin(r, "a") },
 		"a pick not used":     func(r *pick.Record) { r.Unused(begin(r, "a")) },
-		"a pick that led off": func(r *pick.Record) { r.NotPicked(); begin(r, "a") },
+		"a pick that led off": func(r *pick.Record) { r.NotPicked(errNobody); begin(r, "a") },
 	} {
 		_, r := pick.NewContext(t.Context())
 		if do(r); !r.AvoidsAny() {
@@ -163,7 +163,7 @@ func TestRecordIsSafeForConcurrentUse(t *testing.T) {
 				} else {
 					r.Unused(n)
 				}
-				r.NotPicked()
+				r.NotPicked(errNobody)
 				r.Since(mark)
 				r.Attempts()
 			}

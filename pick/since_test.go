@@ -41,6 +41,8 @@ func TestForRefusesAnotherCallsRecord(t *testing.T) {
 	}
 }
 
+var errNobody = errors.New("nobody is ready")
+
 func TestSinceTellsWhatIsCertain(t *testing.T) {
 	ended := func(classes ...pick.Class) func(*pick.Record) {
 		return func(r *pick.Record) {
@@ -55,21 +57,21 @@ func TestSinceTellsWhatIsCertain(t *testing.T) {
 		want  pick.Class
 	}{
 		"nobody looked":                       {func(*pick.Record) {}, 0, pick.Untracked},
-		"nobody to pick":                      {(*pick.Record).NotPicked, 0, pick.NeverPicked},
+		"nobody to pick":                      {func(r *pick.Record) { r.NotPicked(errNobody) }, 0, pick.NeverPicked},
 		"picked and not used":                 {func(r *pick.Record) { r.Unused(r.Begin(pick.Target{ID: "a"})) }, 0, pick.NeverPicked},
 		"in flight":                           {func(r *pick.Record) { r.Begin(pick.Target{ID: "a"}) }, 1, pick.Unanswered},
 		"one attempt":                         {ended(pick.NotSent), 1, pick.NotSent},
 		"none has executed":                   {ended(pick.NotSent, pick.Refused), 2, pick.Refused},
 		"the first may have executed":         {ended(pick.Unanswered, pick.NotSent), 2, pick.Unanswered},
 		"the last may have executed":          {ended(pick.NotSent, pick.Answered), 2, pick.Answered},
-		"the first may have, then nobody":     {func(r *pick.Record) { ended(pick.Unanswered)(r); r.NotPicked() }, 1, pick.Unanswered},
+		"the first may have, then nobody":     {func(r *pick.Record) { ended(pick.Unanswered)(r); r.NotPicked(errNobody) }, 1, pick.Unanswered},
 		"both may have executed":              {ended(pick.Unanswered, pick.Answered), 2, pick.Answered},
 		"a foreign one between two that have": {ended(pick.Answered, pick.Refused, pick.Unanswered), 3, pick.Unanswered},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, r := pick.NewContext(t.Context())
 			ended(pick.Answered)(r) // before the mark: belongs to an earlier try
-			r.NotPicked()
+			r.NotPicked(errNobody)
 			mark := r.Mark()
 			tt.do(r)
 			if picks, class := r.Since(mark); len(picks) != tt.picks || class != tt.want {
@@ -79,11 +81,31 @@ func TestSinceTellsWhatIsCertain(t *testing.T) {
 	}
 }
 
+func TestNotPickedErrorIsThatOfTheLastPick(t *testing.T) {
+	_, r := pick.NewContext(t.Context())
+	for i, step := range []struct {
+		do   func()
+		want error
+	}{
+		{func() {}, nil},
+		{func() { r.NotPicked(errNobody) }, errNobody},
+		{func() { r.Unused(begin(r, "a")) }, nil},
+		{func() { r.NotPicked(errNobody) }, errNobody},
+	} {
+		if step.do(); r.NotPickedError() != step.want {
+			t.Errorf("step %d: %v, want %v", i, r.NotPickedError(), step.want)
+		}
+	}
+}
+
 func TestNilRecordProvesNothing(t *testing.T) {
 	var r *pick.Record
-	r.NotPicked()
+	r.NotPicked(errNobody)
 	if picks, class := r.Since(r.Mark()); picks != nil || class != pick.Untracked {
 		t.Errorf("%v, %v; want nothing and untracked", picks, class)
+	}
+	if err := r.NotPickedError(); err != nil {
+		t.Errorf("the error of a pick is %v", err)
 	}
 	if pick.Untracked.NotExecuted() {
 		t.Error("untracked says that it has not executed")

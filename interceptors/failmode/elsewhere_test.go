@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	gbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -119,18 +120,52 @@ func TestProofIsOfOneError(t *testing.T) {
 		"of another policy": {status.Error(codes.Unavailable, "rollcall: but not this one"), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, class := range []pick.Class{pick.NotSent, pick.Refused} {
+			for _, class := range []pick.Class{pick.NeverPicked, pick.NotSent, pick.Refused} {
 				made := 0
 				invoker := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 					made++
 					record := pick.FromContext(ctx)
-					record.End(record.Begin(pick.Target{ID: "a"}), class, seen)
+					if class == pick.NeverPicked {
+						record.NotPicked(seen)
+					} else {
+						record.End(record.Begin(pick.Target{ID: "a"}), class, seen)
+					}
 					return tt.told
 				}
 				interceptor := failmode.UnaryClientInterceptor(failmode.Failover, failmode.WithMaxAttempts(2))
 				if interceptor(t.Context(), "/shop.Orders/Pay", nil, nil, nil, invoker); made != tt.made {
 					t.Errorf("%v: %d attempts, want %d", class, made, tt.made)
 				}
+			}
+		})
+	}
+}
+
+// A pick that led to no attempt proves something about the error that gRPC makes
+// of it, and where gRPC goes on to pick again, about none.
+func TestProofOfAPickThatFailed(t *testing.T) {
+	nobody := errors.New("rollcall: nobody is ready")
+	for name, tt := range map[string]struct {
+		note func(*pick.Record)
+		told string
+		made int
+	}{
+		"no status":       {func(r *pick.Record) { r.NotPicked(nobody) }, nobody.Error(), 2},
+		"another":         {func(r *pick.Record) { r.NotPicked(nobody) }, "rollcall: something else", 1},
+		"not the last":    {func(r *pick.Record) { r.NotPicked(nobody); r.NotPicked(errLost) }, nobody.Error(), 1},
+		"waits":           {func(r *pick.Record) { r.NotPicked(gbalancer.ErrNoSubConnAvailable) }, gbalancer.ErrNoSubConnAvailable.Error(), 1},
+		"unused after it": {func(r *pick.Record) { r.NotPicked(nobody); r.Unused(r.Begin(pick.Target{ID: "a"})) }, nobody.Error(), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			made := 0
+			invoker := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+				made++
+				tt.note(pick.FromContext(ctx))
+				return status.Error(codes.Unavailable, tt.told)
+			}
+			interceptor := failmode.UnaryClientInterceptor(failmode.Failover, failmode.WithMaxAttempts(2), failmode.WithBackoff(0, 0))
+			if interceptor(t.Context(), "/shop.Orders/Pay", nil, nil, nil, invoker); made != tt.made {
+				t.Errorf("%d attempts, want %d", made, tt.made)
 			}
 		})
 	}

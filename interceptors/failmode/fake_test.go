@@ -12,8 +12,8 @@ import (
 	"github.com/rollcall-go/rollcall/pick"
 )
 
-// asTheScriptSays is the text of all errors, that of a balancer's.
-const asTheScriptSays = "rollcall: as the script says"
+// asTheScriptSays is the text of all errors.
+const asTheScriptSays = "as the script says"
 
 // outcome is how an attempt is to end.
 type outcome struct {
@@ -51,8 +51,8 @@ func (f *fake) invoke(ctx context.Context, method string, _, _ any, _ *grpc.Clie
 	}
 	switch o.class {
 	case pick.NeverPicked:
-		record.NotPicked()
 		f.last = o.end(ctx)
+		record.NotPicked(f.last)
 	case pick.Untracked:
 		f.last = o.end(ctx)
 	default:

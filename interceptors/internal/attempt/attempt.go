@@ -232,7 +232,7 @@ func (c *Call) another(err error) bool {
 func (c *Call) event(r *run, err error) Event {
 	e := Event{Method: c.method, Attempt: r.n, Hedge: r.hedge, Err: err, Duration: time.Since(r.started)}
 	e.Picks, e.Class = r.record.Since(r.mark)
-	if e.Class.NotExecuted() && !vouched(e.Picks, err) {
+	if e.Class.NotExecuted() && !vouched(e.Picks, r.record.NotPickedError(), err) {
 		e.Class = pick.Untracked
 	}
 	if n := len(e.Picks); n > 0 {

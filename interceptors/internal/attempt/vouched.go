@@ -1,34 +1,46 @@
 package attempt
 
 import (
+	"errors"
 	"strings"
 
+	gbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-go/rollcall/pick"
 )
 
-// prefix begins every error with which the rollcall policy fails a pick.
-const prefix = "rollcall: "
-
 // vouched says whether err is the end of that attempt of which the record knows
-// that it did not execute. It is not when the balancer saw another end, or none:
-// then somebody else has had the call in hand since, of whom nothing is known. An
-// interceptor below may have sent it elsewhere or have left it waiting for a
-// pick; another policy may have taken over while it waited.
+// that it did not execute; notPicked is the error of a pick that led to no attempt.
+// It is not when the balancer saw another end, or none: then somebody else has had
+// the call in hand since, of whom nothing is known. An interceptor below may have
+// sent it elsewhere or have left it waiting for a pick; another policy may have
+// taken over while it waited.
 //
 // What wraps the error and keeps its text does no harm.
-func vouched(picks []pick.Attempt, err error) bool {
+func vouched(picks []pick.Attempt, notPicked, err error) bool {
 	got := status.Convert(err)
 	if waited(got) {
 		return true
 	}
+	seen := told(notPicked)
 	if n := len(picks); n > 0 {
-		seen := status.Convert(picks[n-1].Err)
-		return got.Code() == seen.Code() && strings.Contains(got.Message(), seen.Message())
+		seen = status.Convert(picks[n-1].Err)
 	}
-	return got.Code() == codes.Unavailable && strings.Contains(got.Message(), prefix)
+	return seen != nil && got.Code() == seen.Code() && strings.Contains(got.Message(), seen.Message())
+}
+
+// told is what gRPC tells the caller of a pick that ended with err; nil where it
+// goes on waiting.
+func told(err error) *status.Status {
+	if err == nil || errors.Is(err, gbalancer.ErrNoSubConnAvailable) {
+		return nil
+	}
+	if st, ok := status.FromError(err); ok {
+		return st
+	}
+	return status.New(codes.Unavailable, err.Error())
 }
 
 // waited says whether gRPC says that the context ended while nobody was picked:
