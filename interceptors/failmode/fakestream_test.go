@@ -24,15 +24,25 @@ type fakeStream struct {
 	messages int           // then the stream ends with err
 	err      error
 	sendErr  error
+	onOpen   func() // called while it is opened, if set
+	onSend   func() // called in SendMsg, if set
 	sent     []any
 	closed   bool
+	mixed    bool // closed while something was sent
 }
 
 func (s *fakeStream) Header() (metadata.MD, error) { return nil, nil }
 func (s *fakeStream) Trailer() metadata.MD         { return nil }
 func (s *fakeStream) Context() context.Context     { return s.ctx }
 func (s *fakeStream) CloseSend() error             { s.closed = true; return nil }
-func (s *fakeStream) SendMsg(m any) error          { s.sent = append(s.sent, m); return s.sendErr }
+func (s *fakeStream) SendMsg(m any) error {
+	if s.onSend != nil {
+		s.onSend()
+		s.mixed = s.closed
+	}
+	s.sent = append(s.sent, m)
+	return s.sendErr
+}
 func (s *fakeStream) RecvMsg(any) error {
 	time.Sleep(s.takes)
 	if s.messages--; s.messages >= 0 {
@@ -48,6 +58,9 @@ func openFake(t *testing.T, desc *grpc.StreamDesc, attempts []*fakeStream, opts 
 	streamer := func(ctx context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
 		s := attempts[opened]
 		s.ctx = ctx
+		if s.onOpen != nil {
+			s.onOpen()
+		}
 		opened++
 		return s, nil
 	}
@@ -85,6 +98,39 @@ func TestAttemptsAreSentTheSameAndLeftBehindEnded(t *testing.T) {
 	s.RecvMsg(nil)
 	if err := s.RecvMsg(nil); !errors.Is(err, io.EOF) || attempts[1].ctx.Err() == nil {
 		t.Errorf("at the end: %v, context %v", err, attempts[1].ctx.Err())
+	}
+}
+
+// What the caller sends while another attempt is made reaches that one too: once,
+// and not in the midst of what is sent again.
+func TestWhatIsSentMeanwhileIsSentOnce(t *testing.T) {
+	var s grpc.ClientStream
+	send := func() { s.SendMsg("request") }
+	end := func() { s.CloseSend() }
+	for name, tt := range map[string]struct {
+		before, opening, sending func()
+		closed                   bool
+	}{
+		"sent while it opens":               {opening: send},
+		"sent and ended while it opens":     {opening: func() { send(); end() }, closed: true},
+		"ended while it is sent":            {before: send, sending: end, closed: true},
+		"sent as it opens, ended as sent":   {opening: send, sending: end, closed: true},
+		"its context is taken, then sent":   {opening: func() { s.Context(); send() }},
+		"ended while it opens, sent before": {before: send, opening: end, closed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			again := &fakeStream{messages: 1, onOpen: tt.opening, onSend: tt.sending}
+			s = openFake(t, serverStream, []*fakeStream{{err: errLost, sendErr: io.EOF}, again})
+			if tt.before != nil {
+				tt.before()
+			}
+			if err := s.RecvMsg(nil); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(again.sent, []any{"request"}) || again.closed != tt.closed || again.mixed {
+				t.Errorf("sent %v, closed %t, while it was sent %t", again.sent, again.closed, again.mixed)
+			}
+		})
 	}
 }
 

@@ -53,7 +53,7 @@ type stream struct {
 	closed  bool
 }
 
-// open opens the stream of an attempt.
+// open opens the stream of an attempt, as long as there is none.
 func (s *stream) open(ctx context.Context, opts []grpc.CallOption) error {
 	opened, err := s.streamer(ctx, opts)
 	if err != nil {
@@ -71,24 +71,43 @@ func (s *stream) open(ctx context.Context, opts []grpc.CallOption) error {
 	return nil
 }
 
-// reopen opens the stream of another attempt and sends what was sent on the
-// last one.
+// reopen opens the stream of another attempt, and makes it the current one when
+// it has been sent what the last one was. What the caller sends meanwhile goes to
+// the last one, and is sent again too.
 func (s *stream) reopen(ctx context.Context, opts []grpc.CallOption) error {
-	if err := s.open(ctx, opts); err != nil {
+	opened, err := s.streamer(ctx, opts)
+	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	current, request, sent, closed := s.current, s.request, s.sent, s.closed
-	s.mu.Unlock()
-	if sent {
-		if err := current.SendMsg(request); err != nil && !errors.Is(err, io.EOF) {
-			return err
+	for sent, closed := false, false; ; {
+		request, send, end := s.replace(opened, sent, closed)
+		switch {
+		case send:
+			if err := opened.SendMsg(request); err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			sent = true
+		case end:
+			if err := opened.CloseSend(); err != nil {
+				return err
+			}
+			closed = true
+		default:
+			return nil
 		}
 	}
-	if closed {
-		return current.CloseSend()
+}
+
+// replace makes opened the current stream if nothing is missing on it; else it
+// says what is: to send request, to end.
+func (s *stream) replace(opened grpc.ClientStream, sent, closed bool) (request any, send, end bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	send, end = s.sent && !sent, s.closed && !closed
+	if !send && !end {
+		s.current = opened
 	}
-	return nil
+	return s.request, send, end
 }
 
 // begun says that a first message has come: the request is not needed again.
@@ -109,7 +128,7 @@ func (s *stream) attempt() grpc.ClientStream {
 func (s *stream) SendMsg(m any) error {
 	s.mu.Lock()
 	current := s.current
-	if !s.desc.ClientStreams && !s.sent && !s.committed.Load() {
+	if !s.desc.ClientStreams && !s.sent {
 		s.request, s.sent = m, true
 	}
 	s.mu.Unlock()
