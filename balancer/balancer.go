@@ -47,10 +47,12 @@ import (
 
 	gbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/serviceconfig"
+
+	"github.com/rollcall-go/rollcall/endpoint"
 )
 
 // Name is the name of the policy in a service config.
-const Name = "rollcall"
+const Name = endpoint.Policy
 
 func init() { gbalancer.Register(builder{}) }
 

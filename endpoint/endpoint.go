@@ -10,6 +10,10 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
+// Policy is the name of the balancing policy that reads what is set here. A
+// resolver may ask gRPC's registry of policies whether the program has it.
+const Policy = "rollcall"
+
 type instanceKey struct{}
 
 // carried lets attributes compare instances: a bare struct with a map in it

@@ -35,6 +35,11 @@
 // next call makes a new one, which waits for the registry's answer anew.
 // grpc.WithIdleTimeout(0) switches that off.
 //
+// In a program that has rollcall's policy (package balancer), a channel that has
+// had no instances yet is given an empty state with the reason besides the error:
+// that policy shows it and lets a call's record know that nobody was picked. gRPC's
+// round_robin, used in such a program, shows "no children to pick from" instead.
+//
 // # What policies see
 //
 // Every instance is one endpoint, with all its addresses, and carries the

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	gbalancer "google.golang.org/grpc/balancer"
 	gresolver "google.golang.org/grpc/resolver"
 
 	"github.com/rollcall-go/rollcall/endpoint"
@@ -213,6 +214,11 @@ func (d *discovery) report(err error) {
 	}
 	d.log.Warn("cannot resolve", "err", err)
 	d.reported = text
+	if !d.resolved && gbalancer.Get(endpoint.Policy) != nil {
+		// Before the first state there is no policy, and no record of a call would
+		// learn that nobody was picked. rollcall's shows the reason of an empty one.
+		d.push(endpoint.SetReason(gresolver.State{}, text))
+	}
 	// Only the text: a status somewhere inside err would fail even calls that
 	// wait for ready.
 	d.cc.ReportError(errors.New(text))

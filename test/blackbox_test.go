@@ -238,6 +238,15 @@ func (r report) failsNone(t *testing.T) {
 	}
 }
 
+// neverPicked fails the test unless it is certain of every attempt that failed
+// that nobody was picked for it.
+func (r report) neverPicked(t *testing.T) {
+	t.Helper()
+	if len(r.Classes) != 1 || r.Classes["never_picked"] == 0 {
+		t.Errorf("failed attempts by class: %v, want never_picked only", r.Classes)
+	}
+}
+
 // says fails the test unless an error of the run contains each of the texts.
 func (r report) says(t *testing.T, texts ...string) {
 	t.Helper()

@@ -140,6 +140,7 @@ func TestClientFirst(t *testing.T) {
 	if r.Errors["Unavailable"] != r.Failed {
 		t.Errorf("errors %v, want Unavailable only", r.Errors)
 	}
+	r.neverPicked(t)
 	r.says(t, `"echo"`, addr) // the service, and who was asked for it
 }
 
@@ -151,6 +152,7 @@ func TestWrongServiceName(t *testing.T) {
 	if r.Failed != r.Calls || r.Errors["Unavailable"] != r.Calls {
 		t.Errorf("%+v: want every call to be Unavailable", r)
 	}
+	r.neverPicked(t)
 	r.says(t, `"ecco"`, "service unknown to the registry")
 }
 
