@@ -63,8 +63,9 @@ import (
 type Mode uint8
 
 const (
-	// Failfast makes one attempt. It adds the class of a failed attempt to the
-	// error, and gRPC's transparent retries avoid the instance they come from.
+	// Failfast makes one attempt. Its error says so where the call may have
+	// executed and the method does not promise to bear it twice. gRPC's transparent
+	// retries avoid the instance they come from.
 	Failfast Mode = iota
 	// Failretry stays on the instance that was picked first, and gives up when
 	// that instance is gone.
