@@ -94,6 +94,9 @@ func Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientCo
 	policy.Budget.Call()
 	c := Call{policy: policy, method: method, opts: opts, stream: stream}
 	c.ctx, c.record = pick.NewCall(ctx, method)
+	if !stream {
+		c.record.SetUnary()
+	}
 	c.limitAll(cc)
 	return c
 }
