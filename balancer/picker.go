@@ -20,7 +20,7 @@ type picker struct {
 
 // Pick implements gbalancer.Picker.
 func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	rec := recordOf(info)
+	rec := p.engine.recordOf(info)
 	s := p.snapshot.Load()
 	if rec == nil {
 		if c := s.schedule.next(); c.rank.Load() <= s.worst {
@@ -52,7 +52,7 @@ type nobody struct {
 
 // Pick implements gbalancer.Picker.
 func (p *nobody) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	rec := recordOf(info)
+	rec := p.engine.recordOf(info)
 	if id, ok := rec.Pinned(); ok {
 		return p.engine.pickPinned(id, rec)
 	}
@@ -72,10 +72,6 @@ func nobodyElse(rec *pick.Record) (gbalancer.PickResult, error) {
 func nothing(rec *pick.Record, err error) (gbalancer.PickResult, error) {
 	rec.NotPicked(err)
 	return gbalancer.PickResult{}, err
-}
-
-func recordOf(info gbalancer.PickInfo) *pick.Record {
-	return pick.FromContext(info.Ctx).For(info.FullMethodName)
 }
 
 // pickPinned picks the instance with this ID and no other. While it connects the

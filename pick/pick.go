@@ -22,6 +22,7 @@ type Record struct {
 	call   *Record     // never changed; the call's, itself unless made by Fork
 	fork   int32       // never changed; 0 unless made by Fork
 	unary  atomic.Bool // of call only
+	asked  atomic.Bool // likewise; whether instances are asked for
 
 	mu        sync.Mutex // call.mu guards all below; nothing is called under it
 	notPicked int        // picks that led to no attempt
@@ -34,6 +35,8 @@ type Record struct {
 	pin      string
 	forks    int32
 	limit    int // 0 for none
+
+	instances []string // nil if not told
 }
 
 type contextKey struct{}
@@ -77,6 +80,9 @@ func with(ctx context.Context, method string) (context.Context, *Record) {
 	r.method, r.call, r.attempts = method, r, r.first[:0]
 	return c, r
 }
+
+// Without returns ctx without the record that it has.
+func Without(ctx context.Context) context.Context { return context.WithValue(ctx, contextKey{}, nil) }
 
 // Fork returns ctx with a record for an attempt that is made beside another one.
 // It is the same call's, but Mark and Since see what is picked under this context

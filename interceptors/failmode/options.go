@@ -245,17 +245,20 @@ func newConfig(mode Mode, opts []Option) *config {
 
 func (c *config) build() {
 	c.policy = attempt.Policy{
-		Max: max(c.attempts, 1), Same: c.mode == Failretry, Backoff: c.backoff,
-		Timeout: c.timeout, Idempotent: c.idempotent, Budget: c.budget, Observe: c.observe,
-		Latencies: c.latencies,
+		Max: max(c.attempts, 1), Backoff: c.backoff, Timeout: c.timeout, Idempotent: c.idempotent,
+		Budget: c.budget, Observe: c.observe, Latencies: c.latencies,
 	}
 	if c.logger != nil {
 		c.policy.Stacked = c.warn
 	}
-	if c.mode == Failover {
+	switch c.mode {
+	case Failretry, Broadcast:
+		c.policy.Same = true
+	case Failover:
 		c.policy.Hedging = c.hedging
-	}
-	if c.mode != Failretry && c.mode != Failover {
+	case Forking:
+		c.policy.Hedging = &attempt.Hedging{All: true}
+	default:
 		c.policy.Max, c.policy.Latencies = 1, nil
 	}
 }
@@ -268,8 +271,8 @@ func (c *config) warn(method, layer string) {
 	})
 }
 
-// forCall returns the policy for a call with these options.
-func (c *config) forCall(opts []grpc.CallOption) *attempt.Policy {
+// forCall returns the settings of a call with these options.
+func (c *config) forCall(opts []grpc.CallOption) *config {
 	own := c
 	for _, opt := range opts {
 		o, ok := opt.(CallOption)
@@ -285,5 +288,5 @@ func (c *config) forCall(opts []grpc.CallOption) *attempt.Policy {
 	if own != c {
 		own.build()
 	}
-	return &own.policy
+	return own
 }

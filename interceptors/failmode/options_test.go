@@ -20,13 +20,13 @@ import (
 )
 
 func TestParseMode(t *testing.T) {
-	for _, want := range []failmode.Mode{failmode.Failfast, failmode.Failretry, failmode.Failover} {
+	for want := failmode.Failfast; want <= failmode.Broadcast; want++ {
 		if got, err := failmode.ParseMode(want.String()); err != nil || got != want {
 			t.Errorf("ParseMode(%q) = %v, %v", want.String(), got, err)
 		}
 	}
-	_, err := failmode.ParseMode("failsafe")
-	if err == nil || !strings.Contains(err.Error(), `"failsafe"`) || !strings.Contains(err.Error(), "failfast, failretry, failover") {
+	_, err := failmode.ParseMode("failback")
+	if err == nil || !strings.Contains(err.Error(), `"failback"`) || !strings.Contains(err.Error(), "failfast, failretry, failover, failsafe, forking, broadcast") {
 		t.Errorf("error: %v", err)
 	}
 	if got := failmode.Mode(9).String(); got != "mode(9)" {

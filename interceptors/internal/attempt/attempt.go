@@ -77,9 +77,18 @@ type run struct {
 	n       int // which of the call's, from 1
 	hedge   bool
 	started time.Time
+	took    time.Duration // 0 until it has ended, if that was before others
 	record  *pick.Record
 	mark    pick.Mark
 	scope   scope
+}
+
+// duration is how long it took, or has taken so far.
+func (r *run) duration() time.Duration {
+	if r.took > 0 {
+		return r.took
+	}
+	return time.Since(r.started)
 }
 
 // next is what was decided about the attempt that comes next.
@@ -99,6 +108,13 @@ func Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientCo
 	}
 	c.limitAll(cc)
 	return c
+}
+
+// Pin has all attempts made at this instance. It comes before the first of them.
+func (c *Call) Pin(id string) {
+	c.pinned = id
+	c.record.Pin(id)
+	c.next.bound = c.longest()
 }
 
 // Do makes attempts until one succeeds or another one is not allowed. Its error
@@ -136,8 +152,8 @@ func (c *Call) Settle() error {
 // Succeed ends the call well.
 func (c *Call) Succeed() {
 	if c.policy.Latencies != nil && !c.stream {
-		now := time.Now()
-		c.policy.Latencies.Note(c.method, now.Sub(c.run.started), now)
+		took := c.run.duration()
+		c.policy.Latencies.Note(c.method, took, c.run.started.Add(took))
 	}
 	if c.policy.Observe != nil {
 		e := c.event(&c.run, nil)
@@ -233,7 +249,7 @@ func (c *Call) another(err error) bool {
 
 // event is r as it ends with err.
 func (c *Call) event(r *run, err error) Event {
-	e := Event{Method: c.method, Attempt: r.n, Hedge: r.hedge, Err: err, Duration: time.Since(r.started)}
+	e := Event{Method: c.method, Attempt: r.n, Hedge: r.hedge, Err: err, Duration: r.duration()}
 	e.Picks, e.Class = r.record.Since(r.mark)
 	if e.Class.NotExecuted() && !vouched(e.Picks, r.record.NotPickedError(), err) {
 		e.Class = pick.Untracked
@@ -280,14 +296,19 @@ func (c *Call) plan(e Event) {
 	}
 	switch {
 	case c.pinned != "":
-		c.next.bound = max(c.policy.Backoff.Max, c.policy.Backoff.Base)
-		if c.next.bound <= 0 {
-			c.next.bound = longestWait
-		}
+		c.next.bound = c.longest()
 	case e.Class == pick.NeverPicked:
 		c.next.bound = c.policy.Backoff.Delay(e.Attempt - 1)
 		c.next.ready = c.next.bound > 0
 	}
+}
+
+// longest is how long the pick of a pinned instance may take.
+func (c *Call) longest() time.Duration {
+	if longest := max(c.policy.Backoff.Max, c.policy.Backoff.Base); longest > 0 {
+		return longest
+	}
+	return longestWait
 }
 
 // best keeps the error that tells the caller most: an attempt for which the
