@@ -270,7 +270,7 @@ func (c *Call) explain(r *run, e Event) error {
 	switch {
 	case c.ctx.Err() != nil: // the caller's doing
 		return e.Err
-	case cause == errTimeout && status.Code(e.Err) == codes.Canceled:
+	case cause == pick.ErrTimeout && status.Code(e.Err) == codes.Canceled:
 		return errTimeout
 	case cause == errNoPick && c.pinned != "":
 		return status.Errorf(codes.Unavailable, "pinned instance %s is still connecting after %v", c.pinned, c.next.bound)
