@@ -18,7 +18,7 @@ import (
 
 // broadcast makes the call at every instance. The first one is the balancer's
 // choice, and with it comes which others there are.
-func (u *unary) broadcast(ctx context.Context, opts []grpc.CallOption) error {
+func (u unary) broadcast(ctx context.Context, opts []grpc.CallOption) error {
 	reply, ok := u.reply.(proto.Message)
 	switch {
 	case !ok:
