@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-go/rollcall/pick"
+	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 )
 
 // asTheScriptSays is the text of all errors.
@@ -44,6 +45,9 @@ func (f *fake) invoke(ctx context.Context, method string, _, _ any, _ *grpc.Clie
 		}
 	}
 	record := pick.FromContext(ctx).For(method)
+	if record.InstancesAsked() && o.class != pick.Untracked {
+		record.SetInstances([]string{})
+	}
 	id := f.choose(record)
 	f.made = append(f.made, id)
 	if !o.class.NotExecuted() {
@@ -77,9 +81,13 @@ func (f *fake) choose(record *pick.Record) string {
 }
 
 func (o outcome) end(ctx context.Context) error {
-	takes := time.After(o.takes)
-	if o.hang {
-		takes = nil
+	var takes <-chan time.Time
+	switch {
+	case o.hang:
+	case o.takes > 0:
+		takes = time.After(o.takes)
+	default:
+		return status.Error(o.code, asTheScriptSays)
 	}
 	select {
 	case <-takes:
@@ -92,5 +100,5 @@ func (o outcome) end(ctx context.Context) error {
 
 // call makes a call through the interceptor, with the fake below it.
 func call(ctx context.Context, f *fake, interceptor grpc.UnaryClientInterceptor, opts ...grpc.CallOption) error {
-	return interceptor(ctx, "/shop.Orders/Pay", nil, nil, nil, f.invoke, opts...)
+	return interceptor(ctx, "/shop.Orders/Pay", nil, new(echov1.AddResponse), nil, f.invoke, opts...)
 }

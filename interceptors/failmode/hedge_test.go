@@ -68,6 +68,7 @@ func TestHedging(t *testing.T) {
 		"the first is told no":  {"abc", after(20*ms, testenv.Answer(codes.NotFound)), slow, nil, codes.NotFound, 20 * ms, []string{failmode.ReasonOutrun, failmode.ReasonNotRetryable}, false},
 		"the first fails early": {"abc", after(ms, bad), quick, nil, codes.OK, 2 * ms, []string{failmode.ReasonIdempotent, failmode.ReasonSucceeded}, false},
 		"the first fails late":  {"abc", after(20*ms, bad), testenv.Delay(30 * ms), nil, codes.OK, 40 * ms, []string{failmode.ReasonIdempotent, failmode.ReasonSucceeded}, true},
+		"a code to try again":   {"abc", after(20*ms, testenv.Answer(codes.Aborted)), testenv.Delay(30 * ms), []grpc.CallOption{failmode.WithRetryableCodes(codes.Aborted)}, codes.OK, 40 * ms, []string{failmode.ReasonIdempotent, failmode.ReasonSucceeded}, true},
 		"nobody else":           {"a", testenv.Delay(20 * ms), quick, nil, codes.OK, 20 * ms, []string{failmode.ReasonSucceeded}, false},
 		"no attempts left":      {"abc", slow, quick, []grpc.CallOption{failmode.WithMaxAttempts(1)}, codes.OK, time.Second, []string{failmode.ReasonSucceeded}, false},
 		"not for this method":   {"abc", slow, quick, []grpc.CallOption{failmode.Idempotent(false)}, codes.OK, time.Second, []string{failmode.ReasonSucceeded}, false},

@@ -134,7 +134,7 @@ func (r *race) give() {
 // ended notes that a has ended. The first that is settled ends the others.
 func (r *race) ended(a *racer) {
 	a.run.took = time.Since(a.run.started)
-	if !a.settled() {
+	if !r.settled(a) {
 		return
 	}
 	r.mu.Lock()
@@ -149,9 +149,10 @@ func (r *race) ended(a *racer) {
 	}
 }
 
-// settled says whether the attempt's end is the answer to the call, be it an error.
-func (a *racer) settled() bool {
-	return a.err == nil || status.Code(a.err) != codes.Unavailable && !a.run.scope.expired()
+// settled says whether the end of a is the answer to the call, be it an error.
+func (r *race) settled(a *racer) bool {
+	code := status.Code(a.err)
+	return code != codes.Unavailable && !r.call.policy.Codes.has(code) && !a.run.scope.expired()
 }
 
 // finish makes one of the attempts, all of which have ended, the call's last one,
@@ -191,7 +192,7 @@ func (r *race) decisive(made []*racer) *racer {
 // lose notes the end of an attempt that does not decide.
 func (r *race) lose(a *racer) {
 	e := r.call.event(&a.run, a.err)
-	if a.settled() {
+	if r.settled(a) {
 		e.Reason = Outrun
 		r.call.policy.Latencies.Note(e.Method, e.Duration, time.Now()) // it takes at least as long
 	} else {
