@@ -29,9 +29,9 @@ type registration struct {
 	id     wire.Identity
 	events *events.Feed
 
-	life    context.Context // ends when Deregister begins
-	end     context.CancelFunc
-	beating sync.WaitGroup // the goroutine that keeps it
+	life   context.Context // ends when Deregister begins
+	end    context.CancelFunc
+	beaten chan struct{} // closed when the goroutine that keeps it has ended
 
 	leaving once
 	result  error // of leaving
@@ -88,7 +88,10 @@ func (c *Client) register(ctx context.Context, inst registry.Instance) (*registr
 		return nil, err
 	}
 	r.plan = newPlan(c.heartbeat)
-	r.beating.Go(func() { r.keep(r.life) })
+	c.beating.Go(func() {
+		defer close(r.beaten)
+		r.keep(r.life)
+	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.registrations[r] = struct{}{}
@@ -119,7 +122,7 @@ func newRegistration(c *Client, claimed *claim.Claim, inst registry.Instance) *r
 		id:   wire.Identity{Env: c.env, AppID: inst.Service, Hostname: inst.ID},
 		turn: make(chan struct{}, 1), leaving: newOnce(),
 		wanted: inst,
-		replan: make(chan struct{}, 1),
+		beaten: make(chan struct{}), replan: make(chan struct{}, 1),
 	}
 	r.life, r.end = context.WithCancel(context.Background())
 	return r
@@ -200,10 +203,13 @@ func (r *registration) Deregister(ctx context.Context) error {
 
 func (r *registration) leave(ctx context.Context) error {
 	r.end()
-	r.beating.Wait()
 	ctx, cancel := context.WithTimeout(ctx, r.client.lease)
 	defer cancel()
 	defer context.AfterFunc(r.client.life, cancel)()
+	select {
+	case <-r.beaten:
+	case <-ctx.Done(): // then nothing is cancelled either
+	}
 	var err error
 	if r.holder() == "" {
 		err = r.client.insist(ctx, r.cancel)

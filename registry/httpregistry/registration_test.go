@@ -473,6 +473,31 @@ func TestDeregisterGivesUpAfterALease(t *testing.T) {
 	})
 }
 
+// A beat that is stuck does not hold up a Deregister that has no more time.
+func TestDeregisterKeepsItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		c := n.client(three[:1], WithTimeout(10*time.Second))
+		r := mustRegister(t, c, instance("s", 1))
+		pass(10 * time.Second)
+		node.drop("s", "i1")
+		node.answer(wire.PathRegister, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		for len(node.asked(wire.PathRegister, time.Now().Add(-time.Second))) == 0 {
+			pass(100 * time.Millisecond)
+		}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.Deregister(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Deregister = %v", err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // An Update that is stuck does not hold up a Deregister, and ends with it.
 func TestDeregisterEndsAnUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
