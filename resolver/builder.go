@@ -43,9 +43,15 @@
 // # What policies see
 //
 // Every instance is one endpoint, with all its addresses, and carries the
-// registry's description of itself (package endpoint) and the weight that gRPC's
-// own policies read. Draining instances are among the endpoints, for the policy
-// to let them finish; rollcall's does, gRPC's own would send them calls. For
+// registry's description of itself (package endpoint). It also carries what gRPC's
+// own policies read, so that they work as they are (see the examples): the weight,
+// and the ID as its key on the ring of ring_hash. There a request goes to the same
+// ID also after a restart, whatever its address. When an instance leaves, its
+// requests move, and about as many of the others', because gRPC then gives those
+// that stay more places on the ring.
+//
+// Draining instances are among the endpoints, for the policy to let them finish:
+// rollcall's does, gRPC's own send them calls. WithoutDraining leaves them out. For
 // policies that know addresses only, State.Addresses holds the first address of
 // each instance that is not draining.
 //
@@ -80,8 +86,9 @@ type Registry interface {
 type Option func(*options)
 
 type options struct {
-	serverName func(registry.Instance) string
-	logger     *slog.Logger
+	serverName      func(registry.Instance) string
+	logger          *slog.Logger
+	withoutDraining bool
 }
 
 // WithServerName makes name say, for each instance, which name its TLS
@@ -111,6 +118,12 @@ func WithLogger(logger *slog.Logger) Option {
 		}
 	}
 }
+
+// WithoutDraining leaves draining instances out as long as there are others, for
+// policies that do not know of draining: gRPC's own. Calls in hand are finished.
+// With rollcall's policy it gains nothing, and costs a new connection when an
+// instance wants calls again.
+func WithoutDraining() Option { return func(o *options) { o.withoutDraining = true } }
 
 // NewBuilder returns what grpc.WithResolvers takes: it resolves the targets of
 // Scheme by watching reg, for any number of channels. When reg is closed before

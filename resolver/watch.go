@@ -33,12 +33,12 @@ var retry = backoff.Policy{Base: 100 * time.Millisecond, Max: time.Second}
 
 // discovery resolves one target for one channel, from Build to Close.
 type discovery struct {
-	reg        Registry
-	target     target
-	rules      []rule
-	serverName func(registry.Instance) string
-	log        *slog.Logger
-	cc         gresolver.ClientConn
+	options
+	reg    Registry
+	target target
+	rules  []rule
+	log    *slog.Logger
+	cc     gresolver.ClientConn
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -56,7 +56,7 @@ type discovery struct {
 func start(b *builder, t target, cc gresolver.ClientConn, opts gresolver.BuildOptions) *discovery {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &discovery{
-		reg: b.reg, target: t, rules: rules(t, opts), serverName: b.serverName,
+		options: b.options, reg: b.reg, target: t, rules: rules(t, opts),
 		log: b.logger.With("target", t.String()), cc: cc,
 		cancel: cancel, hints: make(chan struct{}, 1),
 	}
@@ -182,6 +182,9 @@ func (d *discovery) update(c choice) {
 		d.log.Warn("connections go through the HTTPS_PROXY, which takes weights and identities from the instances: see resolver.DialOptions")
 	}
 	d.resolved, d.current, d.reported = true, c.instances, ""
+	if d.withoutDraining {
+		c.instances = wanting(c.instances)
+	}
 	d.push(state(c.instances, d.serverName))
 }
 
