@@ -31,10 +31,6 @@
 // channel's credentials, leaves no one to call, and calls fail with the reason
 // again.
 //
-// gRPC closes the resolver of a channel that has had no call for 30 minutes; the
-// next call makes a new one, which waits for the registry's answer anew.
-// grpc.WithIdleTimeout(0) switches that off.
-//
 // In a program that has rollcall's policy (package balancer), a channel that has
 // had no instances yet is given an empty state with the reason besides the error:
 // that policy shows it and lets a call's record know that nobody was picked. gRPC's
@@ -54,6 +50,15 @@
 // rollcall's does, gRPC's own send them calls. WithoutDraining leaves them out. For
 // policies that know addresses only, State.Addresses holds the first address of
 // each instance that is not draining.
+//
+// # When there are no calls
+//
+// gRPC closes the resolver, the policy and the connections of a channel that has
+// had no call for 30 minutes. The next call makes new ones and waits for the
+// registry's answer and a connection. What the policy had learnt of the instances
+// is lost by that. The service config that WithServiceConfig sets is not, also not
+// one set meanwhile, nor is what belongs to the registry client and to interceptors.
+// grpc.WithIdleTimeout(0) switches it off.
 //
 // # Proxies
 //
@@ -89,6 +94,7 @@ type options struct {
 	serverName      func(registry.Instance) string
 	logger          *slog.Logger
 	withoutDraining bool
+	serviceConfig   *ServiceConfig
 }
 
 // WithServerName makes name say, for each instance, which name its TLS
@@ -124,6 +130,19 @@ func WithLogger(logger *slog.Logger) Option {
 // With rollcall's policy it gains nothing, and costs a new connection when an
 // instance wants calls again.
 func WithoutDraining() Option { return func(o *options) { o.withoutDraining = true } }
+
+// WithServiceConfig makes channels use the service config, and every later one
+// from the moment it is set: the next call goes by it, those in hand by what they
+// began with. While the policy keeps its name, and rollcall's has one for all
+// pickers, no connection is closed and nothing is forgotten. For another policy
+// gRPC makes new connections, and uses the old ones until those are ready.
+//
+// A service config replaces another one whole: until there is one, that of
+// grpc.WithDefaultServiceConfig is in force, and afterwards nothing of it is. A
+// channel with grpc.WithDisableServiceConfig keeps its default.
+func WithServiceConfig(config *ServiceConfig) Option {
+	return func(o *options) { o.serviceConfig = config }
+}
 
 // NewBuilder returns what grpc.WithResolvers takes: it resolves the targets of
 // Scheme by watching reg, for any number of channels. When reg is closed before
