@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"errors"
 	"sync/atomic"
 
 	gbalancer "google.golang.org/grpc/balancer"
@@ -41,7 +42,7 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	if c != nil {
 		return c.use(rec), nil
 	}
-	return nothing(rec, gbalancer.ErrNoSubConnAvailable)
+	return nothing(rec, waiting{p.engine})
 }
 
 // nobody is what gRPC gets while no instance is ready.
@@ -71,6 +72,9 @@ func nobodyElse(rec *pick.Record) (gbalancer.PickResult, error) {
 // nothing ends a pick with err, and notes that nobody was picked.
 func nothing(rec *pick.Record, err error) (gbalancer.PickResult, error) {
 	rec.NotPicked(err)
+	if errors.Is(err, gbalancer.ErrNoSubConnAvailable) {
+		err = gbalancer.ErrNoSubConnAvailable
+	}
 	return gbalancer.PickResult{}, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -79,9 +80,10 @@ type Advice struct {
 // Record is shared by all attempts of one call. It is safe for concurrent use.
 // A nil *Record is valid: it has no hints and forgets what it is told.
 type Record struct {
-	method string  // never changed; "" if any
-	call   *Record // never changed; the call's, itself unless made by Fork
-	fork   int     // never changed; 0 unless made by Fork
+	method string      // never changed; "" if any
+	call   *Record     // never changed; the call's, itself unless made by Fork
+	fork   int         // never changed; 0 unless made by Fork
+	unary  atomic.Bool // of call only
 
 	mu        sync.Mutex // call.mu guards all below; nothing is called under it
 	notPicked int        // picks that led to no attempt
@@ -153,6 +155,17 @@ func (r *Record) For(method string) *Record {
 	}
 	return r
 }
+
+// SetUnary says that the call is unary. Interceptors of unary calls say so.
+func (r *Record) SetUnary() {
+	if r != nil && !r.call.unary.Load() {
+		r.call.unary.Store(true)
+	}
+}
+
+// Unary says whether the call is known to be unary: false is a stream, or a record
+// of which no interceptor has said so. It takes no lock.
+func (r *Record) Unary() bool { return r != nil && r.call.unary.Load() }
 
 // Avoid asks the balancer not to pick the instance for this call as long as
 // another one is ready. Instances that the call has already tried are avoided
@@ -258,9 +271,10 @@ func (r *Record) Unused(n int) {
 }
 
 // NotPicked notes that the balancer was asked and picked nobody, for whatever
-// reason, and what its Pick returned: err. It is what proves the class NeverPicked:
-// a record that nobody touched proves nothing, since policies other than rollcall
-// touch none. The balancer calls it whenever its Pick returns an error.
+// reason, and what its Pick returned: err, which may wrap that and say more. It is
+// what proves the class NeverPicked: a record that nobody touched proves nothing,
+// since policies other than rollcall touch none. The balancer calls it whenever
+// its Pick returns an error.
 func (r *Record) NotPicked(err error) {
 	if r == nil {
 		return

@@ -23,7 +23,8 @@ func TestNilRecordForgetsEverything(t *testing.T) {
 	r.End(n, pick.Answered, nil)
 	r.Unused(n)
 	r.NotPicked(errNobody)
-	if _, pinned := r.Pinned(); pinned || r.Avoids("a") || r.AvoidsAny() || r.Attempts() != nil || r.For("/s/m") != nil {
+	r.SetUnary()
+	if _, pinned := r.Pinned(); pinned || r.Unary() || r.Avoids("a") || r.AvoidsAny() || r.Attempts() != nil || r.For("/s/m") != nil {
 		t.Error("a nil record remembers something")
 	}
 }
@@ -41,6 +42,18 @@ func TestNewContext(t *testing.T) {
 	}
 	if fromChild := pick.FromContext(context.WithoutCancel(ctx)); fromChild != r {
 		t.Error("the record is not in a context made from its own")
+	}
+}
+
+func TestUnaryIsOfTheWholeCall(t *testing.T) {
+	ctx, r := pick.NewContext(t.Context())
+	_, fork := r.Fork(ctx)
+	if r.Unary() || fork.Unary() {
+		t.Error("unary, and nobody has said so")
+	}
+	fork.SetUnary()
+	if !r.Unary() || !fork.Unary() {
+		t.Error("not unary, and it was said")
 	}
 }
 

@@ -1,9 +1,11 @@
 package failmode_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -160,4 +162,24 @@ func TestBudgetIsSharedByTheCallsOfAnInterceptor(t *testing.T) {
 			t.Errorf("%d attempts for 1000 calls, %d errors name the budget; want 1200", made, empty)
 		}
 	})
+}
+
+// The record says which calls are unary.
+func TestUnaryCallsAreToldFromStreams(t *testing.T) {
+	invoker := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+		if !pick.FromContext(ctx).Unary() {
+			t.Error("a unary call is not said to be one")
+		}
+		return nil
+	}
+	streamer := func(ctx context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+		if pick.FromContext(ctx).Unary() {
+			t.Error("a stream is said to be a unary call")
+		}
+		return nil, nil
+	}
+	for _, hedging := range []time.Duration{-1, time.Hour} {
+		failmode.UnaryClientInterceptor(failmode.Failover, failmode.WithHedging(hedging))(t.Context(), echov1.Echo_Get_FullMethodName, nil, new(echov1.GetResponse), nil, invoker)
+	}
+	failmode.StreamClientInterceptor(failmode.Failover)(t.Context(), &grpc.StreamDesc{}, nil, echov1.Echo_Stream_FullMethodName, streamer)
 }

@@ -52,6 +52,7 @@ func UnaryClientInterceptor(opts ...Option) grpc.UnaryClientInterceptor {
 	c := newConfig(opts)
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		ctx, record := pick.NewCall(ctx, method)
+		record.SetUnary()
 		if c.observe == nil {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}

@@ -124,3 +124,23 @@ func TestRecordIsThereForWhateverIsBelow(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The record says which calls are unary.
+func TestUnaryCallsAreToldFromStreams(t *testing.T) {
+	for _, opts := range [][]track.Option{nil, {track.WithObserver(func(track.Trace) {})}} {
+		invoker := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+			if !pick.FromContext(ctx).Unary() {
+				t.Error("a unary call is not said to be one")
+			}
+			return nil
+		}
+		streamer := func(ctx context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+			if pick.FromContext(ctx).Unary() {
+				t.Error("a stream is said to be a unary call")
+			}
+			return nil, nil
+		}
+		track.UnaryClientInterceptor(opts...)(t.Context(), "/shop.Orders/Pay", nil, nil, nil, invoker)
+		track.StreamClientInterceptor(opts...)(t.Context(), &grpc.StreamDesc{}, nil, "/shop.Orders/Watch", streamer)
+	}
+}

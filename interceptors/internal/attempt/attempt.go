@@ -94,6 +94,9 @@ func Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientCo
 	policy.Budget.Call()
 	c := Call{policy: policy, method: method, opts: opts, stream: stream}
 	c.ctx, c.record = pick.NewCall(ctx, method)
+	if !stream {
+		c.record.SetUnary()
+	}
 	c.limitAll(cc)
 	return c
 }
@@ -247,11 +250,12 @@ func (c *Call) event(r *run, err error) Event {
 // explain is the error of an attempt, or why this call ended it where it did
 // that itself.
 func (c *Call) explain(r *run, e Event) error {
+	e.Err = awaited(e.Err, r.record.NotPickedError())
 	cause := context.Cause(r.scope.ctx)
 	switch {
 	case c.ctx.Err() != nil: // the caller's doing
 		return e.Err
-	case cause == errTimeout && status.Code(e.Err) == codes.Canceled:
+	case cause == pick.ErrTimeout && status.Code(e.Err) == codes.Canceled:
 		return errTimeout
 	case cause == errNoPick && c.pinned != "":
 		return status.Errorf(codes.Unavailable, "pinned instance %s is still connecting after %v", c.pinned, c.next.bound)

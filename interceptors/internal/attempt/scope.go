@@ -13,7 +13,7 @@ import (
 
 // Why a call ended one of its own attempts.
 var (
-	errTimeout = status.Error(codes.DeadlineExceeded, "the attempt's own timeout has passed")
+	errTimeout = status.Error(codes.DeadlineExceeded, pick.ErrTimeout.Error())
 	errNoPick  = errors.New("nobody was picked in time")
 )
 
@@ -48,12 +48,12 @@ func (c *Call) enter(outrun bool) scope {
 // limitUnary gives the attempt a timeout, if there is one.
 func (s *scope) limitUnary(timeout time.Duration) {
 	if timeout > 0 {
-		s.ctx, s.release = context.WithTimeoutCause(s.ctx, timeout, errTimeout)
+		s.ctx, s.release = context.WithTimeoutCause(s.ctx, timeout, pick.ErrTimeout)
 	}
 }
 
 func cancelAfter(limit time.Duration, cancel context.CancelCauseFunc) *time.Timer {
-	return time.AfterFunc(limit, func() { cancel(errTimeout) })
+	return time.AfterFunc(limit, func() { cancel(pick.ErrTimeout) })
 }
 
 // cancelUnpicked ends an attempt for which nobody has been picked in time. The
@@ -79,7 +79,7 @@ func (s *scope) settle() bool {
 // for it, and not the caller.
 func (s *scope) expired() bool {
 	cause := context.Cause(s.ctx)
-	return s.late || cause == errTimeout || cause == errNoPick
+	return s.late || cause == pick.ErrTimeout || cause == errNoPick
 }
 
 // leave ends what belongs to the attempt.
