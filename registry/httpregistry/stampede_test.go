@@ -22,7 +22,7 @@ import (
 func TestNoStampedeAfterARestart(t *testing.T) {
 	for gone, count := range map[time.Duration]int{0: 1000, 2 * time.Minute: 10000, 10 * time.Minute: 1000} {
 		if raceDetector {
-			count = min(count, 500) // it takes half a megabyte for each
+			count = min(count, 1000) // it takes half a megabyte for each
 		}
 		t.Run(fmt.Sprint(count, " after ", gone), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestNoStampedeAfterARestart(t *testing.T) {
 				pass(30 * time.Second)
 				for _, path := range []string{wire.PathRenew, wire.PathRegister, wire.PathFetch} {
 					for second, requests := range counter.perSecond[path] {
-						if requests > count/5 {
+						if requests > count/4 { // each renews twice, before and after
 							t.Errorf("%d requests to %s in second %d", requests, path, second)
 						}
 					}
