@@ -59,6 +59,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s)
 bench: ## Run the benchmarks; the output is for benchstat (COUNT=10 for medians)
 	cd bench && go test -run='^$$' -bench=. -benchmem -count=$(COUNT) -timeout=0 ./...
 
+.PHONY: bench-table
+bench-table: ## Print how rollcall compares with others and which targets it meets (about 10 minutes)
+	cd bench && go test -tags=peers,no_k8s -run='^TestTable$$' -timeout=0 -args -table
+
 .PHONY: lint
 lint: ## Check formatting, vet, staticcheck and Go's own modernizers
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }

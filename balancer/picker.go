@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	gbalancer "google.golang.org/grpc/balancer"
@@ -72,7 +73,7 @@ func (p *picker) choose(s *snapshot, what call) (gbalancer.PickResult, error) {
 	if c != nil {
 		return p.use(s, c, what), nil
 	}
-	return nothing(what.rec, gbalancer.ErrNoSubConnAvailable)
+	return nothing(what.rec, waiting{p.engine})
 }
 
 func recordOf(info gbalancer.PickInfo) *pick.Record {
@@ -169,6 +170,9 @@ func nobodyElse(rec *pick.Record) (gbalancer.PickResult, error) {
 // nothing ends a pick with err, and notes that nobody was picked.
 func nothing(rec *pick.Record, err error) (gbalancer.PickResult, error) {
 	rec.NotPicked(err)
+	if errors.Is(err, gbalancer.ErrNoSubConnAvailable) {
+		err = gbalancer.ErrNoSubConnAvailable
+	}
 	return gbalancer.PickResult{}, err
 }
 

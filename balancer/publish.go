@@ -184,7 +184,7 @@ func (e *engine) publish() {
 	case connectivity.TransientFailure:
 		p = &nobody{engine: e, err: e.failure()}
 	default:
-		p = &nobody{engine: e, err: gbalancer.ErrNoSubConnAvailable}
+		p = &nobody{engine: e, err: waiting{e}}
 	}
 	e.published, e.unpublished = state, false
 	e.cc.UpdateState(gbalancer.State{ConnectivityState: state, Picker: p})

@@ -182,7 +182,7 @@ func (l *life) linger() {
 	defer timer.Stop()
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	for alone := time.Duration(0); alone < desertedAfter; {
+	for alone := time.Duration(0); alone < desertedAfter && delay() > 0; {
 		select {
 		case <-look.C:
 			alone += lookEvery
@@ -210,10 +210,9 @@ func (l *life) close() error {
 	grace := min(l.opts.graceTimeout, l.remaining())
 	ctx, cancel := context.WithTimeout(l.alive, grace)
 	defer cancel()
-	late := time.AfterFunc(grace-min(maxRefusing, grace/10), l.gate.refuse)
-	defer late.Stop()
-
 	if ctx.Err() == nil {
+		late := time.AfterFunc(grace-min(maxRefusing, grace/10), l.gate.refuse)
+		defer late.Stop()
 		select {
 		case <-each(l.servers, (*grpc.Server).GracefulStop):
 			return nil

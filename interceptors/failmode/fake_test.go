@@ -3,12 +3,14 @@ package failmode_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/rollcall-go/rollcall/internal/backoff"
 	"github.com/rollcall-go/rollcall/pick"
 )
 
@@ -77,17 +79,15 @@ func (f *fake) choose(record *pick.Record) string {
 }
 
 func (o outcome) end(ctx context.Context) error {
-	takes := time.After(o.takes)
+	takes := o.takes
 	if o.hang {
-		takes = nil
+		takes = math.MaxInt64
 	}
-	select {
-	case <-takes:
-		return status.Error(o.code, asTheScriptSays)
-	case <-ctx.Done():
-		st := status.FromContextError(ctx.Err())
+	if err := backoff.Wait(ctx, takes); err != nil {
+		st := status.FromContextError(err)
 		return status.Error(st.Code(), st.Message()+" while waiting for connections to become ready")
 	}
+	return status.Error(o.code, asTheScriptSays)
 }
 
 // call makes a call through the interceptor, with the fake below it.

@@ -90,7 +90,11 @@ func (r *registration) await(ctx context.Context) (task, bool) {
 		r.mu.Lock()
 		next, at := r.plan.next()
 		r.mu.Unlock()
-		timer := time.NewTimer(time.Until(at))
+		left := time.Until(at)
+		if left <= 0 {
+			return next, ctx.Err() == nil
+		}
+		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
 			return next, ctx.Err() == nil

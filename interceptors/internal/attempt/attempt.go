@@ -250,6 +250,7 @@ func (c *Call) event(r *run, err error) Event {
 // explain is the error of an attempt, or why this call ended it where it did
 // that itself.
 func (c *Call) explain(r *run, e Event) error {
+	e.Err = awaited(e.Err, r.record.NotPickedError())
 	cause := context.Cause(r.scope.ctx)
 	switch {
 	case c.ctx.Err() != nil: // the caller's doing
