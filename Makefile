@@ -10,6 +10,8 @@ NESTED := $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
 # Tests that start real processes and look at rates run after all others, with
 # the machine to themselves.
 SYSTEM := ./test
+# What is too large for the race detector, and smaller under it.
+LARGE := TestNoStampedeAfterARestart
 PACKAGES = $$(go list ./... | grep -v '/test$$')
 
 BIN := bin
@@ -39,6 +41,7 @@ test: ## Run every test, with the race detector, and the programs as real proces
 	go vet ./...
 	for module in $(NESTED); do (cd $$module && go vet ./... && go test ./...) || exit 1; done
 	go test $(RACE) $(PACKAGES)
+	[ -z "$(RACE)" ] || go test -run=$(LARGE) ./registry/httpregistry
 	go test -count=1 -parallel=4 $(SYSTEM)
 
 .PHONY: race
@@ -58,6 +61,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s)
 .PHONY: bench
 bench: ## Run the benchmarks; the output is for benchstat (COUNT=10 for medians)
 	cd bench && go test -run='^$$' -bench=. -benchmem -count=$(COUNT) -timeout=0 ./...
+
+.PHONY: bench-table
+bench-table: ## Print how rollcall compares with others and which targets it meets (about 10 minutes)
+	cd bench && go test -tags=peers,no_k8s -run='^TestTable$$' -timeout=0 -args -table
 
 .PHONY: lint
 lint: ## Check formatting, vet, staticcheck and Go's own modernizers

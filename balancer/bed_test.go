@@ -81,7 +81,7 @@ func stateOf(insts ...registry.Instance) gresolver.State {
 
 // resolve gives the engine a picker and a set of instances.
 func (b *bed) resolve(p Picker, insts ...registry.Instance) error {
-	return b.UpdateClientConnState(gbalancer.ClientConnState{BalancerConfig: &config{picker: p}, ResolverState: stateOf(insts...)})
+	return b.UpdateClientConnState(gbalancer.ClientConnState{BalancerConfig: configWith(p), ResolverState: stateOf(insts...)})
 }
 
 // sub returns the connection to the first address of the instance.
@@ -195,3 +195,13 @@ func (b *bed) wantPublished(what string, want int, do func()) {
 
 // recorded returns a context with a record.
 func (b *bed) recorded() (context.Context, *pick.Record) { return pick.NewContext(b.t.Context()) }
+
+// configWith is a configuration with this picker and what else is set.
+func configWith(p Picker, set ...func(*settings)) *config {
+	cfg := &config{settings: defaultSettings()}
+	cfg.picker = p
+	for _, s := range set {
+		s(&cfg.settings)
+	}
+	return cfg
+}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	gbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
@@ -17,10 +18,12 @@ import (
 
 // member is what the policy reads from an endpoint.
 type member struct {
-	id, life string
-	weight   uint32 // at least 1
-	draining bool
-	addrs    []gresolver.Address // at least one
+	id, life   string
+	weight     uint32 // at least 1
+	draining   bool
+	zone       string
+	registered time.Time           // by the registry's clock
+	addrs      []gresolver.Address // at least one
 }
 
 // memberOf reads ep. Without an instance it is known by its addresses.
@@ -29,6 +32,7 @@ func memberOf(ep gresolver.Endpoint) member {
 		return member{
 			id: inst.ID, life: inst.Life, addrs: ep.Addresses,
 			weight: inst.EffectiveWeight(), draining: inst.Status == registry.Draining,
+			zone: inst.Zone, registered: inst.FirstRegistered,
 		}
 	}
 	return member{id: addrList(ep.Addresses), addrs: ep.Addresses, weight: max(1, weight.FromEndpoint(ep).Weight)}
@@ -62,9 +66,17 @@ type child struct {
 	round   uint64 // the last resolver state that named it
 	edition uint64 // the last snapshot that had conn in its schedule
 	state   connectivity.State
-	conn    *conn  // nil before it was READY
+	conn    *conn // nil before it was READY
+	tally   *tally
 	gone    bool   // no resolver state names it any more
 	why     string // why it is in TRANSIENT_FAILURE, shortened
+
+	health    health
+	connected time.Duration // when it was READY first; 0 before
+	gained    time.Duration // when it became READY last
+	isNew     bool          // to the registry and this client, so that it may start slowly
+	distant   bool          // its zone is not needed
+	factor    float64       // of its share, for its zone and its age
 
 	closing atomic.Bool // its server said so
 
@@ -75,7 +87,7 @@ type child struct {
 	// comes after it.
 	mu        sync.Mutex
 	pickFirst gbalancer.Balancer // nil before start and after close
-	connected string             // address that became ready last; written in pick_first's callbacks
+	address   string             // address that became ready last; written in pick_first's callbacks
 }
 
 // update gives pick_first the addresses. The first call starts it.
@@ -131,7 +143,7 @@ func (c *child) NewSubConn(addrs []gresolver.Address, opts gbalancer.NewSubConnO
 	notify := opts.StateListener
 	opts.StateListener = func(s gbalancer.SubConnState) {
 		if s.ConnectivityState == connectivity.Ready {
-			c.connected = addrs[0].Addr
+			c.address = addrs[0].Addr
 		}
 		notify(s)
 	}

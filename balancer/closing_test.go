@@ -100,15 +100,15 @@ func TestLateClosingMark(t *testing.T) {
 }
 
 func TestTombstonesAreBounded(t *testing.T) {
-	var stones tombstones
-	for i := range 3 * maxTombstones {
+	var stones lives
+	for i := range 3 * maxLives {
 		stones.add("server", fmt.Sprint(i))
 		stones.add("server", fmt.Sprint(i))
 	}
-	if len(stones.lives) != maxTombstones || len(stones.oldest) != maxTombstones {
-		t.Errorf("%d tombstones", len(stones.lives))
+	if len(stones.known) != maxLives || len(stones.oldest) != maxLives {
+		t.Errorf("%d lives", len(stones.known))
 	}
-	if !stones.contains("server", fmt.Sprint(3*maxTombstones-1)) || stones.contains("server", "0") {
+	if !stones.contains("server", fmt.Sprint(3*maxLives-1)) || stones.contains("server", "0") {
 		t.Error("the latest must be known and the oldest forgotten")
 	}
 }

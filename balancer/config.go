@@ -1,131 +1,157 @@
 package balancer
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/serviceconfig"
 )
 
-// Picker says how one of the ready instances is chosen for a call, and is its own
-// configuration: Random, RoundRobin or WeightedRoundRobin. Pickers are compared
-// with ==.
-type Picker interface {
-	// name is the picker's key in a configuration.
-	name() string
-	// schedule prepares picks from ready, which has at least one element and is
-	// in a stable order; weights are theirs and not 0. at is the same for all
-	// schedules of a balancer.
-	schedule(ready []*conn, weights []uint32, at *position) schedule
-}
-
-// schedule is one picker's choice among connections. It is immutable but for
-// positions and counters, and safe for concurrent use.
-type schedule interface {
-	// next is whose turn it is. The engine asks again when it has a reason not to
-	// use that one.
-	next() *conn
-}
-
-// pickers decode the configuration of each picker, by its name. Each picker's
-// file adds its own in init; afterwards the map only is read.
-var pickers = map[string]func(json.RawMessage) (Picker, error){}
-
-// register makes the picker known under its name. p holds its defaults.
-func register[P Picker](p P) {
-	pickers[p.name()] = func(js json.RawMessage) (Picker, error) {
-		cfg := p
-		if err := json.Unmarshal(js, &cfg); err != nil {
-			return nil, fmt.Errorf("balancer: picker %q takes an object, as in %s: %w", p.name(), example(p), err)
-		}
-		return cfg, nil
-	}
-}
-
-// defaultPicker is what a configuration without a picker gets.
-var defaultPicker Picker = WeightedRoundRobin{}
-
-// ParsePicker returns the picker of that name with its defaults, for flags and
-// configuration files. The error for another name lists the known ones.
-func ParsePicker(name string) (Picker, error) {
-	decode, ok := pickers[name]
-	if !ok {
-		return nil, fmt.Errorf("balancer: unknown picker %q: the known ones are %s", name, knownPickers())
-	}
-	return decode(json.RawMessage("{}"))
-}
-
-func knownPickers() string { return strings.Join(slices.Sorted(maps.Keys(pickers)), ", ") }
-
-// config is the policy's configuration as gRPC hands it about.
+// config is the policy's configuration as gRPC hands it about. Configurations are
+// compared with ==.
 type config struct {
 	serviceconfig.LoadBalancingConfig
-	picker Picker
+	settings
 }
 
-// pickerField is the field of the configuration that holds the picker.
-const pickerField = "picker"
+// settings are what a configuration says. A feature that is zero is off.
+type settings struct {
+	picker    Picker
+	stall     StallDetection
+	ejection  Ejection
+	slowStart SlowStart
+	zone      Zone
+	subset    Subset
+}
+
+// defaultSettings are those of a configuration that says nothing.
+func defaultSettings() settings {
+	stall, _ := StallDetection{}.complete()
+	return settings{picker: WeightedRoundRobin{}, stall: stall}
+}
+
+// The fields of a configuration.
+const (
+	pickerField    = "picker"
+	stallField     = "stallDetection"
+	ejectionField  = "ejection"
+	slowStartField = "slowStart"
+	zoneField      = "zone"
+	subsetField    = "subset"
+)
+
+// fields decode each field of a configuration into settings.
+var fields = map[string]func(*settings, json.RawMessage) error{
+	pickerField:    decodePicker,
+	stallField:     func(s *settings, js json.RawMessage) error { return decode(stallField, js, &s.stall) },
+	ejectionField:  func(s *settings, js json.RawMessage) error { return decode(ejectionField, js, &s.ejection) },
+	slowStartField: func(s *settings, js json.RawMessage) error { return decode(slowStartField, js, &s.slowStart) },
+	zoneField:      func(s *settings, js json.RawMessage) error { return decode(zoneField, js, &s.zone) },
+	subsetField:    func(s *settings, js json.RawMessage) error { return decode(subsetField, js, &s.subset) },
+}
 
 // MarshalJSON makes the configuration legible in gRPC's own logs.
-func (c *config) MarshalJSON() ([]byte, error) {
-	return json.Marshal(map[string]map[string]Picker{pickerField: {c.picker.name(): c.picker}})
-}
+func (c *config) MarshalJSON() ([]byte, error) { return json.Marshal(c.settings.fields()) }
 
-func example(p Picker) string {
-	js, err := json.Marshal(&config{picker: p})
-	if err != nil {
-		return err.Error()
+// fields returns the settings as parseConfig reads them, without those that are
+// off or say what is the default.
+func (s settings) fields() map[string]any {
+	out := map[string]any{}
+	set := func(field string, value, without any) {
+		if value != without {
+			out[field] = value
+		}
 	}
-	return string(js)
+	if s.picker != nil {
+		out[pickerField] = map[string]Picker{s.picker.name(): s.picker}
+	}
+	if s.stall != (StallDetection{}) {
+		set(stallField, s.stall, defaultSettings().stall)
+	}
+	set(ejectionField, s.ejection, Ejection{})
+	set(slowStartField, s.slowStart, SlowStart{})
+	set(zoneField, s.zone, Zone{})
+	set(subsetField, s.subset, Subset{})
+	return out
 }
 
 // parseConfig decodes the policy's configuration. Unknown fields are ignored, as
 // gRPC asks for the sake of older clients, unless they look like a mistake.
 func parseConfig(js json.RawMessage) (*config, error) {
-	cfg := &config{picker: defaultPicker}
+	cfg := &config{settings: defaultSettings()}
 	if len(js) == 0 {
 		return cfg, nil
 	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(js, &fields); err != nil {
-		return nil, fmt.Errorf("balancer: the configuration of %q must be an object, as in %s: %w", Name, example(defaultPicker), err)
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(js, &given); err != nil {
+		return nil, fmt.Errorf("balancer: the configuration of %q must be an object, as in %s: %w", Name, example(defaultSettings().picker), err)
 	}
-	for field, value := range fields {
-		if field != pickerField {
+	for _, field := range slices.Sorted(maps.Keys(given)) {
+		read, ok := fields[field]
+		if !ok {
 			if err := mistaken(field); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		var err error
-		if cfg.picker, err = parsePicker(value); err != nil {
+		if isNull(given[field]) { // how JSON says that nothing is given
+			continue
+		}
+		if err := read(&cfg.settings, given[field]); err != nil {
 			return nil, err
 		}
 	}
 	return cfg, nil
 }
 
-func parsePicker(js json.RawMessage) (Picker, error) {
-	rule := fmt.Sprintf("%q must hold exactly one of %s, as in %s", pickerField, knownPickers(), example(defaultPicker))
-	var given map[string]json.RawMessage
+func isNull(js json.RawMessage) bool { return bytes.Equal(bytes.TrimSpace(js), []byte("null")) }
+
+// feature is the configuration of something besides the picker. Its zero fields
+// stand for their defaults.
+type feature[F any] interface {
+	// complete returns it with its defaults, or an error that quotes the rule it
+	// breaks.
+	complete() (F, error)
+}
+
+// decode reads the configuration of a feature.
+func decode[F feature[F]](field string, js json.RawMessage, into *F) error {
+	var given F
 	if err := json.Unmarshal(js, &given); err != nil {
-		return nil, fmt.Errorf("balancer: %s: %w", rule, err)
+		return fmt.Errorf("balancer: %s: %w", field, err)
 	}
-	if given == nil {
-		return defaultPicker, nil // null is how JSON says that nothing is given
+	var names map[string]json.RawMessage
+	if err := json.Unmarshal(js, &names); err != nil {
+		return fmt.Errorf("balancer: %s must be an object: %w", field, err)
 	}
-	names := slices.Sorted(maps.Keys(given))
-	if len(names) != 1 {
-		return nil, fmt.Errorf("balancer: %s; it holds %d: %s", rule, len(names), strings.Join(names, ", "))
+	known := fieldNames(reflect.TypeFor[F]())
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if meant, ok := closest(name, known); ok && meant != name {
+			return fmt.Errorf("balancer: %s: unknown field %q: write %q", field, name, meant)
+		}
 	}
-	decode, ok := pickers[names[0]]
-	if !ok {
-		return nil, fmt.Errorf("balancer: unknown picker %q: %s", names[0], rule)
+	complete, err := given.complete()
+	if err != nil {
+		return fmt.Errorf("balancer: %s: %w", field, err)
 	}
-	return decode(given[names[0]])
+	*into = complete
+	return nil
+}
+
+// fieldNames are the names of a struct's fields in JSON.
+func fieldNames(t reflect.Type) (names []string) {
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
 }
 
 // mistaken says what is wrong with a field that is not known but looks like one
@@ -134,10 +160,25 @@ func mistaken(field string) error {
 	if _, ok := pickers[field]; ok {
 		return fmt.Errorf("balancer: %q belongs into %q: {%q: {%q: {}}}", field, pickerField, pickerField, field)
 	}
-	if distance(strings.ToLower(field), pickerField) <= 2 {
-		return fmt.Errorf("balancer: unknown field %q: write %q", field, pickerField)
+	if meant, ok := closest(field, slices.Sorted(maps.Keys(fields))); ok {
+		return fmt.Errorf("balancer: unknown field %q: write %q", field, meant)
 	}
 	return nil
+}
+
+// closest returns the one of names that field was probably meant to be.
+func closest(field string, names []string) (string, bool) {
+	best := slices.MinFunc(names, func(a, b string) int { return cmp.Compare(unlike(field, a), unlike(field, b)) })
+	return best, unlike(field, best) <= 2
+}
+
+// unlike is how far a field is from a name, whatever the case, and 0 only if they
+// are the same to the letter.
+func unlike(field, name string) int {
+	if field == name {
+		return 0
+	}
+	return max(1, distance(strings.ToLower(field), strings.ToLower(name)))
 }
 
 // distance is how many bytes must be inserted, removed or replaced to make b of
@@ -163,4 +204,42 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// Duration is a time span in a configuration, in JSON a string like "1.5s".
+type Duration time.Duration
+
+// MarshalJSON implements json.Marshaler.
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
+
+// UnmarshalJSON implements json.Unmarshaler. The error for anything else than a
+// string that time.ParseDuration takes says so.
+func (d *Duration) UnmarshalJSON(js []byte) error {
+	var text string
+	if err := json.Unmarshal(js, &text); err != nil {
+		return fmt.Errorf(`a time must be a string like "1.5s", not %s`, js)
+	}
+	parsed, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf(`a time must be a string like "1.5s": %w`, err)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// rules collects what is wrong with a configuration.
+type rules []string
+
+// want adds the rule unless it holds. NaN holds in no comparison.
+func (r *rules) want(holds bool, rule string, args ...any) {
+	if !holds {
+		*r = append(*r, fmt.Sprintf(rule, args...))
+	}
+}
+
+func (r rules) err() error {
+	if len(r) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s", strings.Join(r, "; "))
 }

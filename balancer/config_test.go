@@ -34,9 +34,9 @@ func TestParseConfig(t *testing.T) {
 
 func TestParseConfigRefuses(t *testing.T) {
 	for js, want := range map[string]string{
-		`{"picker": {"weighted": {}}}`:                  `unknown picker "weighted": "picker" must hold exactly one of random, round_robin, weighted_round_robin, as in {"picker":{"weighted_round_robin":{}}}`,
+		`{"picker": {"weighted": {}}}`:                  `unknown picker "weighted": "picker" must hold exactly one of least_request, p2c, random, round_robin, weighted_round_robin, as in {"picker":{"weighted_round_robin":{}}}`,
 		`{"picker": {"Random": {}}}`:                    `unknown picker "Random"`,
-		`{"picker": {}}`:                                `exactly one of random, round_robin, weighted_round_robin`,
+		`{"picker": {}}`:                                `exactly one of least_request, p2c, random, round_robin, weighted_round_robin`,
 		`{"picker": {"random": {}, "round_robin": {}}}`: `it holds 2: random, round_robin`,
 		`{"picker": "random"}`:                          `as in {"picker":{"weighted_round_robin":{}}}`,
 		`{"picker": {"random": 5}}`:                     `picker "random" takes an object, as in {"picker":{"random":{}}}`,
@@ -75,12 +75,12 @@ func FuzzParseConfig(f *testing.F) {
 }
 
 func TestParsePicker(t *testing.T) {
-	for name, want := range map[string]Picker{"random": Random{}, "round_robin": RoundRobin{}, "weighted_round_robin": WeightedRoundRobin{}} {
+	for name, want := range map[string]Picker{"random": Random{}, "round_robin": RoundRobin{}, "weighted_round_robin": WeightedRoundRobin{}, "p2c": P2C{}, "least_request": LeastRequest{ChoiceCount: 2}} {
 		if got, err := ParsePicker(name); err != nil || got != want {
 			t.Errorf("%s: %T, %v", name, got, err)
 		}
 	}
-	want := `balancer: unknown picker "rr": the known ones are random, round_robin, weighted_round_robin`
+	want := `balancer: unknown picker "rr": the known ones are least_request, p2c, random, round_robin, weighted_round_robin`
 	if _, err := ParsePicker("rr"); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
@@ -125,7 +125,7 @@ func TestServiceConfig(t *testing.T) {
 
 func TestAMistakeInTheConfigFailsNewClient(t *testing.T) {
 	err := valid(`{"loadBalancingConfig": [{"rollcall": {"picker": {"fastest": {}}}}]}`)
-	if err == nil || !strings.Contains(err.Error(), `unknown picker "fastest": "picker" must hold exactly one of random, round_robin, weighted_round_robin`) {
+	if err == nil || !strings.Contains(err.Error(), `unknown picker "fastest": "picker" must hold exactly one of least_request, p2c, random, round_robin, weighted_round_robin`) {
 		t.Error(err)
 	}
 }

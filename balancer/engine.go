@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/attributes"
@@ -36,8 +37,9 @@ type engine struct {
 	config   *config
 	children map[string][]*child // by ID; two while a process replaces another one
 	order    []*child            // in the order in which the resolver first named them
-	closed   tombstones
-	round    uint64 // counts resolver states
+	closed   lives               // that said that they close
+	met      lives               // that were connected and are no longer named
+	round    uint64              // counts resolver states
 	// Why there are no children, and what the resolver's last error was since the
 	// last state.
 	reason, resolverErr string
@@ -48,10 +50,20 @@ type engine struct {
 	timer       *time.Timer                    // publishes what was put off; nil if nothing was
 	shut        bool
 
-	edition  uint64 // counts snapshots
-	lost     int    // connections in the snapshot's schedule that are no longer ready
-	stale    bool   // another change that the snapshot does not show
-	reserved bool   // the snapshot's schedule has only what is in reserve
+	edition uint64 // counts snapshots
+	lost    int    // connections in the snapshot's schedule that are no longer ready
+	stale   bool   // another change that the snapshot does not show
+	worst   uint32 // the worst rank in the snapshot's schedule
+
+	limit    atomic.Uint32 // of failures in a row; 0 for none
+	began    time.Time     // never changed; when the clock was 0
+	ticker   *time.Timer   // of the next tick; nil while asleep
+	due      time.Duration // when the next tick is
+	active   time.Duration // when there was a reason to tick last
+	compared time.Duration // when failures were compared last
+	rebuilt  time.Duration // when the snapshot was made
+	slowing  bool          // somebody starts slowly
+	metrics  metrics
 
 	// goroutines are those that wake idle children, and the timer. Close waits.
 	goroutines sync.WaitGroup
@@ -63,14 +75,17 @@ func newEngine(cc gbalancer.ClientConn, opts gbalancer.BuildOptions) *engine {
 		opts:                opts,
 		pickFirst:           gbalancer.Get(pickfirst.Name),
 		pickFirstAttributes: pickfirst.EnableHealthListener(gresolver.State{}).Attributes,
-		config:              &config{picker: defaultPicker},
+		config:              &config{settings: defaultSettings()},
+		began:               time.Now(),
 		children:            map[string][]*child{},
 		published:           connectivity.Shutdown, // nothing yet
 		unpublished:         true,
 		edition:             1, // 0 is what connections have that are in none
 	}
 	e.picker.engine = e
+	e.picker.asleep.Store(true)
 	e.position.start()
+	e.startMetrics()
 	return e
 }
 
@@ -82,7 +97,7 @@ func (e *engine) UpdateClientConnState(s gbalancer.ClientConnState) error {
 		return fmt.Errorf("balancer: configuration of type %T, want what ParseConfig returns: %w", s.BalancerConfig, gbalancer.ErrBadResolverState)
 	}
 	if cfg == nil {
-		cfg = &config{picker: defaultPicker}
+		cfg = &config{settings: defaultSettings()}
 	}
 	changed, removed := e.apply(cfg, s.ResolverState)
 	for _, c := range changed {
@@ -105,13 +120,13 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.round++
+	e.metrics.resolved = e.now()
 	e.explain(endpoint.Reason(s), "")
-	if cfg.picker != e.config.picker {
-		e.stale = true
-	}
-	e.config = cfg
+	e.configure(cfg)
+	endpoints := cfg.subset.of(s.Endpoints)
+	now := registryTime(cfg, endpoints)
 	named, before := 0, e.order
-	for _, ep := range s.Endpoints {
+	for _, ep := range endpoints {
 		if len(ep.Addresses) == 0 {
 			continue
 		}
@@ -124,6 +139,7 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 		switch {
 		case c == nil:
 			c, needs = e.add(m), true
+			c.isNew = cfg.slowStart.isNew(m.registered, now) && !e.met.contains(m.id, m.life)
 		case c.round == e.round:
 			continue // named twice
 		default:
@@ -139,6 +155,23 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 		removed = e.removeUnnamed()
 	}
 	return changed, removed
+}
+
+// configure takes over a configuration.
+func (e *engine) configure(cfg *config) {
+	changed := cfg.settings != e.config.settings
+	e.config = cfg
+	if !changed {
+		return
+	}
+	e.stale = true
+	e.limit.Store(cfg.ejection.ConsecutiveFailures)
+	for _, c := range e.order {
+		if h := &c.health; h.suspect && (h.stalled && cfg.stall.Off || !h.stalled && !cfg.ejection.on()) {
+			e.reinstate(c, "nobody is to be ejected any more")
+		}
+	}
+	e.noteAll()
 }
 
 // explain notes why there are no children and what is wrong with the resolver.
@@ -169,7 +202,7 @@ func (e *engine) find(id, life string) *child {
 }
 
 func (e *engine) add(m member) *child {
-	c := &child{ClientConn: e.cc, engine: e, member: m, state: connectivity.Connecting}
+	c := &child{ClientConn: e.cc, engine: e, member: m, state: connectivity.Connecting, tally: new(tally)}
 	c.addrs = slices.Clone(m.addrs)
 	c.closing.Store(e.closed.contains(m.id, m.life))
 	e.children[m.id] = append(e.children[m.id], c)
@@ -181,12 +214,10 @@ func (e *engine) add(m member) *child {
 
 // change makes c what m says and returns whether it needs the new addresses.
 func (e *engine) change(c *child, m member) (needsAddrs bool) {
-	if c.weight != m.weight || c.draining != m.draining {
-		c.weight, c.draining = m.weight, m.draining
-		e.stale, e.unpublished = true, true
-		if c.state == connectivity.Ready {
-			c.conn.rank.Store(c.rank())
-		}
+	if c.weight != m.weight || c.draining != m.draining || c.zone != m.zone {
+		c.weight, c.draining, c.zone = m.weight, m.draining, m.zone
+		e.unpublished = true
+		e.rerank(c)
 	}
 	if slices.EqualFunc(c.addrs, m.addrs, sameAddr) {
 		return false
@@ -207,6 +238,9 @@ func (e *engine) removeUnnamed() (removed []*child) {
 	})
 	for _, c := range removed {
 		c.gone = true
+		if c.connected > 0 {
+			e.met.add(c.id, c.life)
+		}
 		e.count[c.state]--
 		if c.state == connectivity.Ready {
 			e.lose(c)
@@ -249,12 +283,16 @@ func (e *engine) Close() {
 	e.mu.Lock()
 	e.shut = true
 	children := e.order
-	if e.timer != nil && e.timer.Stop() {
-		e.goroutines.Done()
+	for _, timer := range []*time.Timer{e.timer, e.ticker} {
+		if timer != nil && timer.Stop() {
+			e.goroutines.Done()
+		}
 	}
 	e.mu.Unlock()
 	for _, c := range children {
 		c.close()
 	}
 	e.goroutines.Wait()
+	e.metrics.unregister()
+	e.recordPicks(0)
 }

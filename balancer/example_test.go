@@ -37,5 +37,5 @@ func ExampleParsePicker() {
 	fmt.Println(err)
 	// Output:
 	// balancer.RoundRobin <nil>
-	// balancer: unknown picker "fastest": the known ones are random, round_robin, weighted_round_robin
+	// balancer: unknown picker "fastest": the known ones are least_request, p2c, random, round_robin, weighted_round_robin
 }

@@ -1,9 +1,12 @@
 package balancer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
+
+	gbalancer "google.golang.org/grpc/balancer"
 )
 
 // maxNamed is how many instances an error names, and maxWhy how many bytes of the
@@ -26,7 +29,7 @@ func (e *engine) failure() error {
 	var text []string
 	switch {
 	case len(e.order) > 0:
-		text = append(text, e.unconnected())
+		text = append(text, fmt.Sprintf("none of the %d known instances can be connected: %s", len(e.order), e.described()))
 	case e.reason != "":
 		text = append(text, "no instance to call: "+e.reason)
 	case e.resolverErr == "":
@@ -38,9 +41,22 @@ func (e *engine) failure() error {
 	return errors.New("rollcall: " + strings.Join(text, "; "))
 }
 
-func (e *engine) unconnected() string {
+// waiting is the error of a pick that is to be made again. gRPC takes it without
+// the reason, which the call's record keeps: whom the call waits for, as it is
+// when somebody asks.
+type waiting struct{ engine *engine }
+
+func (w waiting) Error() string {
+	w.engine.mu.Lock()
+	defer w.engine.mu.Unlock()
+	return fmt.Sprintf("rollcall: waiting for any of the %d known instances: %s", len(w.engine.order), w.engine.described())
+}
+
+func (w waiting) Unwrap() error { return gbalancer.ErrNoSubConnAvailable }
+
+// described says of the first instances what each of them does.
+func (e *engine) described() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "none of the %d known instances can be connected: ", len(e.order))
 	for i, c := range e.order[:min(maxNamed, len(e.order))] {
 		if i > 0 {
 			b.WriteString("; ")
@@ -53,11 +69,11 @@ func (e *engine) unconnected() string {
 	return b.String()
 }
 
-// describe says who c is and why it cannot be connected.
+// describe says who c is and why it cannot be connected, or that it may be yet.
 func (c *child) describe() string {
 	at := ""
 	if addrs := addrList(c.addrs); addrs != c.id {
 		at = " (" + addrs + ")"
 	}
-	return fmt.Sprintf("%s%s: %s", c.id, at, c.why)
+	return fmt.Sprintf("%s%s: %s", c.id, at, cmp.Or(c.why, strings.ToLower(c.state.String())))
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-go/rollcall/endpoint"
+	"github.com/rollcall-go/rollcall/pick"
 )
 
 func TestErrorSaysWhoCannotBeConnectedAndWhy(t *testing.T) {
@@ -88,5 +89,19 @@ func TestEmptyListClosesEverythingAndSaysWhy(t *testing.T) {
 		b.resolve(RoundRobin{}, servers("a")...)
 		b.ready("a")
 		b.wantPicks(1, map[string]int{"a": 1})
+	})
+}
+
+// gRPC knows no reason of a call that waits for a connection; the call's record does.
+func TestTheRecordKnowsWhomTheCallWaitsFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.resolve(RoundRobin{}, servers("a", "b")...)
+		ctx, record := pick.NewContext(t.Context())
+		b.wantWaiting(ctx)
+		b.fail("a")
+		const want = "rollcall: waiting for any of the 2 known instances: a (a:1): a refuses; b (b:1): connecting"
+		if got := record.NotPickedError(); !errors.Is(got, gbalancer.ErrNoSubConnAvailable) || got.Error() != want {
+			t.Errorf("the record says %q, want %q", got, want)
+		}
 	})
 }

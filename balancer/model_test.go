@@ -169,6 +169,7 @@ func (m *model) transition() {
 		k.failed = true
 	case connectivity.Ready:
 		k.failed = false
+		delete(m.closing, sub.Addr) // it is on probation
 	}
 	published, lost := m.cc.Published(), sub.State() == connectivity.Ready
 	sub.Set(next, errors.New(sub.Addr+" refuses"))
@@ -243,11 +244,27 @@ func (m *model) checkPick(addr string, avoided map[string]bool) {
 		}
 		return n
 	}
+	if m.suspected() { // who is used then is for other tests
+		objection = func(addr string) (n int) {
+			if !m.isReady(addr) {
+				n += 2
+			}
+			if avoided[addr[:1]] {
+				n++
+			}
+			return n
+		}
+	}
 	for _, other := range addrsOf(m.known) {
 		if objection(other) < objection(addr) {
 			m.errorf("picked %s (objection %d) though there is %s (%d)", addr, objection(addr), other, objection(other))
 		}
 	}
+}
+
+// suspected says whether anybody is.
+func (m *model) suspected() bool {
+	return slices.ContainsFunc(m.order, func(c *child) bool { return c.health.suspect })
 }
 
 func (m *model) finish(addr string, done func(gbalancer.DoneInfo)) {

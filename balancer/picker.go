@@ -1,6 +1,8 @@
 package balancer
 
 import (
+	"context"
+	"errors"
 	"sync/atomic"
 
 	gbalancer "google.golang.org/grpc/balancer"
@@ -16,32 +18,125 @@ import (
 type picker struct {
 	engine   *engine
 	snapshot atomic.Pointer[snapshot]
+	trial    atomic.Pointer[conn] // a suspect for the next unary call to try
+	asleep   atomic.Bool          // the engine does not look at the instances
+	clock    atomic.Int64         // the engine's at the last tick
+	picks    atomic.Int64         // since they were last recorded, if they are
+	kinds    kinds
+	watches  stopwatches
 }
 
-// Pick implements gbalancer.Picker.
+// call is what a pick is for. rec may be nil.
+type call struct {
+	ctx    context.Context
+	method string
+	rec    *pick.Record
+}
+
+// Pick implements gbalancer.Picker. For most calls there is nothing to do but to
+// see whose turn it is.
 func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	rec := p.engine.recordOf(info)
 	s := p.snapshot.Load()
-	if rec == nil {
-		if c := s.schedule.next(); c.rank.Load() <= s.worst {
-			return c.result, nil
-		}
-	} else if id, ok := rec.Pinned(); ok {
-		return p.engine.pickPinned(id, rec)
-	} else if last, spent := rec.Spent(); spent {
+	if rec != nil || p.trial.Load() != nil {
+		return p.choose(s, call{info.Ctx, info.FullMethodName, rec})
+	}
+	c := s.schedule.next()
+	if c.rank.Load() > s.worst {
+		return p.choose(s, call{info.Ctx, info.FullMethodName, nil})
+	}
+	if c.onPick.Load() != 0 {
+		return p.use(s, c, call{info.Ctx, info.FullMethodName, nil}), nil
+	}
+	return c.ordinary, nil
+}
+
+// choose is Pick where hints, trials, or lost connections have to be looked at.
+func (p *picker) choose(s *snapshot, what call) (gbalancer.PickResult, error) {
+	if id, ok := what.rec.Pinned(); ok {
+		return p.engine.pickPinned(id, what)
+	}
+	if last, spent := what.rec.Spent(); spent {
 		return gbalancer.PickResult{}, spentError(last)
 	}
-	c, o := s.choose(rec)
-	if o != none && p.engine.refresh() { // somebody better may have come
-		c, o = p.snapshot.Load().choose(rec)
+	if c := p.takeTrial(what); c != nil {
+		return c.try(what), nil
 	}
-	if rec.Elsewhere() && (c == nil || o >= avoided) {
-		return nobodyElse(rec)
+	c, o := s.choose(what.rec)
+	if o != none && p.engine.refresh() { // somebody better may have come
+		s = p.snapshot.Load()
+		c, o = s.choose(what.rec)
+	}
+	if what.rec.Elsewhere() && (c == nil || o >= avoided) {
+		return nobodyElse(what.rec)
 	}
 	if c != nil {
-		return c.use(rec), nil
+		return p.use(s, c, what), nil
 	}
-	return nothing(rec, gbalancer.ErrNoSubConnAvailable)
+	return nothing(what.rec, waiting{p.engine})
+}
+
+// use returns what Pick returns for this connection. By the calls that take their
+// time the engine also learns that calls are made again.
+func (p *picker) use(s *snapshot, c *conn, what call) gbalancer.PickResult {
+	todo, timed, count := c.onPick.Load(), false, uint64(0)
+	if todo != 0 || s.measured {
+		kind := p.kinds.of(what)
+		if todo&takeTime != 0 {
+			c.onPick.And(^takeTime)
+			c.asked.Store(kind == unaryCall)
+			p.engine.wake()
+		}
+		timed = kind == unaryCall && (s.measured || todo&takeTime != 0)
+		if todo&countHand != 0 {
+			count = kind
+		}
+		if todo&countPicks != 0 {
+			p.picks.Add(1)
+		}
+	}
+	if s.measured {
+		if now := p.clock.Load(); c.tally.picked.Load() != now {
+			c.tally.picked.Store(now)
+		}
+	}
+	switch {
+	case what.rec == nil && timed:
+		return p.watches.start(c, count)
+	case what.rec == nil && count != 0:
+		c.tally.enter(count)
+		return c.counted[count>>32]
+	case what.rec == nil:
+		return c.ordinary
+	case timed:
+		began := p.engine.now()
+		return c.recorded(what, count, func(o outcome) { c.took(began, o) })
+	default:
+		return c.recorded(what, count, nil)
+	}
+}
+
+// takeTrial returns an instance that this call is to try, if there is one.
+func (p *picker) takeTrial(what call) *conn {
+	c := p.trial.Load()
+	if c == nil || p.kinds.of(what) != unaryCall || c.rank.Load() == rankLost || what.rec.Avoids(c.target.ID) || !p.trial.CompareAndSwap(c, nil) {
+		return nil
+	}
+	return c
+}
+
+// try returns what Pick returns for a call that tries a suspect.
+func (c *conn) try(what call) gbalancer.PickResult {
+	tried := func(o outcome) { c.child.engine.tried(c.child, o) }
+	if what.rec != nil {
+		return c.recorded(what, unaryCall, tried)
+	}
+	c.tally.enter(unaryCall)
+	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
+		c.tally.leave(unaryCall)
+		_, o := c.done(info, nil)
+		tried(o)
+	}}
 }
 
 // nobody is what gRPC gets while no instance is ready.
@@ -52,14 +147,14 @@ type nobody struct {
 
 // Pick implements gbalancer.Picker.
 func (p *nobody) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	rec := p.engine.recordOf(info)
-	if id, ok := rec.Pinned(); ok {
-		return p.engine.pickPinned(id, rec)
+	what := call{info.Ctx, info.FullMethodName, p.engine.recordOf(info)}
+	if id, ok := what.rec.Pinned(); ok {
+		return p.engine.pickPinned(id, what)
 	}
-	if rec.Elsewhere() {
-		return nobodyElse(rec)
+	if what.rec.Elsewhere() {
+		return nobodyElse(what.rec)
 	}
-	return nothing(rec, p.err)
+	return nothing(what.rec, p.err)
 }
 
 // nobodyElse ends an attempt that was to go to an instance of its own. There is
@@ -71,20 +166,23 @@ func nobodyElse(rec *pick.Record) (gbalancer.PickResult, error) {
 // nothing ends a pick with err, and notes that nobody was picked.
 func nothing(rec *pick.Record, err error) (gbalancer.PickResult, error) {
 	rec.NotPicked(err)
+	if errors.Is(err, gbalancer.ErrNoSubConnAvailable) {
+		err = gbalancer.ErrNoSubConnAvailable
+	}
 	return gbalancer.PickResult{}, err
 }
 
 // pickPinned picks the instance with this ID and no other. While it connects the
 // call waits; who pins bounds that. When it cannot be connected the call ends.
-func (e *engine) pickPinned(id string, rec *pick.Record) (gbalancer.PickResult, error) {
-	if last, spent := rec.Spent(); spent {
+func (e *engine) pickPinned(id string, what call) (gbalancer.PickResult, error) {
+	if last, spent := what.rec.Spent(); spent {
 		return gbalancer.PickResult{}, spentError(last)
 	}
 	conn, err := e.pinned(id)
 	if err != nil {
-		return nothing(rec, err)
+		return nothing(what.rec, err)
 	}
-	return conn.use(rec), nil
+	return e.picker.use(e.picker.snapshot.Load(), conn, what), nil
 }
 
 // spentError ends a call that has made all attempts it may. gRPC would lose what

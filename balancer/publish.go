@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"slices"
 	"time"
 
 	gbalancer "google.golang.org/grpc/balancer"
@@ -36,7 +35,7 @@ func (e *engine) childChanged(c *child, state connectivity.State, sc gbalancer.S
 		e.goroutines.Go(c.exitIdle)
 	}
 	e.unpublished = true
-	if lost || e.aggregated() != e.published || e.reserved && state == connectivity.Ready && c.rank() == rankWanted {
+	if lost || e.aggregated() != e.published || state == connectivity.Ready && c.rank() < e.worst {
 		e.publish()
 	}
 	e.publishSoon()
@@ -44,16 +43,24 @@ func (e *engine) childChanged(c *child, state connectivity.State, sc gbalancer.S
 
 // rank of a child whose connection is ready.
 func (c *child) rank() uint32 {
-	if c.draining || c.closing.Load() {
+	switch {
+	case c.health.suspect && !c.health.inUse:
+		return rankSuspect
+	case c.draining || c.closing.Load():
 		return rankReserve
+	case c.distant:
+		return rankDistant
+	default:
+		return rankWanted
 	}
-	return rankWanted
 }
 
 func (e *engine) gain(c *child, sc gbalancer.SubConn) {
-	if c.conn == nil || c.conn.result.SubConn != sc {
+	if c.conn == nil || c.conn.ordinary.SubConn != sc {
 		c.conn, c.edition = newConn(c, sc), 0
+		e.note(c)
 	}
+	e.meet(c)
 	c.conn.rank.Store(c.rank())
 	if c.edition == e.edition {
 		e.lost--
@@ -62,10 +69,37 @@ func (e *engine) gain(c *child, sc gbalancer.SubConn) {
 	}
 }
 
+// meet notes that there is a new connection to c, and what that says of it.
+func (e *engine) meet(c *child) {
+	now := e.now()
+	if c.connected == 0 {
+		c.connected = now
+	}
+	c.gained = now
+	switch h := &c.health; {
+	case c.closing.Load():
+		// Either it closes still, or another process has taken its place.
+		c.closing.Store(false)
+		e.closed.remove(c.id, c.life)
+		h.until = 0
+		e.suspect(c, 1, "closed", "it said that it closes, and is connected anew")
+	case h.stalled:
+		e.reinstate(c, "it is connected anew")
+	}
+}
+
+// shortLived is a connection that was lost sooner than this: a failure.
+const shortLived = 5 * time.Second
+
 func (e *engine) lose(c *child) {
 	c.conn.rank.Store(rankLost)
+	e.withdraw(c)
 	if c.edition == e.edition {
 		e.lost++
+	}
+	if e.now()-c.gained < shortLived && !c.draining && !c.closing.Load() {
+		c.tally.count(bad)
+		e.ejectFailing(c)
 	}
 }
 
@@ -81,11 +115,7 @@ func (e *engine) closing(c *child) {
 		return
 	}
 	c.closing.Store(true) // it may have left and come back
-	if c.conn != nil {
-		c.conn.rank.CompareAndSwap(rankWanted, rankReserve)
-	}
-	e.stale = true
-	e.publishSoon()
+	e.rerank(c)
 }
 
 // settle publishes what a resolver state has changed and returns how many children
@@ -147,14 +177,14 @@ func (e *engine) publish() {
 	var p gbalancer.Picker
 	switch state {
 	case connectivity.Ready:
-		if e.stale && (e.reserved || e.published != connectivity.Ready) {
+		if e.stale && (e.worst != rankWanted || e.published != connectivity.Ready) {
 			e.rebuild()
 		}
 		p = &e.picker
 	case connectivity.TransientFailure:
 		p = &nobody{engine: e, err: e.failure()}
 	default:
-		p = &nobody{engine: e, err: gbalancer.ErrNoSubConnAvailable}
+		p = &nobody{engine: e, err: waiting{e}}
 	}
 	e.published, e.unpublished = state, false
 	e.cc.UpdateState(gbalancer.State{ConnectivityState: state, Picker: p})
@@ -174,28 +204,3 @@ func (e *engine) refresh() bool {
 
 // outdated says whether the snapshot differs from what a new one would be.
 func (e *engine) outdated() bool { return e.stale || e.lost > 0 }
-
-// rebuild makes the snapshot of the connections that are ready, of which there
-// must be one. Those in reserve get into the schedule only if there are no others.
-func (e *engine) rebuild() {
-	n := e.count[connectivity.Ready]
-	s := &snapshot{ready: make([]*conn, 0, n), worst: rankReserve}
-	if slices.ContainsFunc(e.order, func(c *child) bool { return c.state == connectivity.Ready && c.rank() == rankWanted }) {
-		s.worst = rankWanted
-	}
-	listed, weights := make([]*conn, 0, n), make([]uint32, 0, n)
-	e.edition++
-	for _, c := range e.order {
-		if c.state != connectivity.Ready {
-			continue
-		}
-		s.ready = append(s.ready, c.conn)
-		if c.rank() <= s.worst {
-			listed, weights = append(listed, c.conn), append(weights, c.weight)
-			c.edition = e.edition
-		}
-	}
-	e.lost, e.stale, e.reserved = 0, false, s.worst == rankReserve
-	s.schedule = e.config.picker.schedule(listed, weights, &e.position)
-	e.picker.snapshot.Store(s)
-}

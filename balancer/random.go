@@ -9,29 +9,43 @@ import (
 // A pick costs the same whatever the number of instances and the weights.
 type Random struct{}
 
-func init() { register(Random{}) }
+func init() { register(Random{}, nil) }
 
 func (Random) name() string { return "random" }
 
-func (Random) schedule(ready []*conn, weights []uint32, _ *position) schedule {
-	l := make(lottery, len(ready))
-	for i, a := range aliases(weights) {
-		l[i] = ticket{own: ready[i], other: ready[a.other], share: a.share}
+func (Random) share(weight uint32) uint32 { return weight }
+
+func (Random) schedule(ready []*conn, shares []uint32, _ *position) schedule {
+	return raffle{newLottery(ready, shares)}
+}
+
+// raffle picks who is drawn.
+type raffle struct{ lottery[*conn] }
+
+func (r raffle) next() *conn { return r.draw(rand.Uint64()) }
+
+// lottery draws one of its tickets, each with the same probability, and then one
+// of the two that are on it.
+type lottery[T any] []ticket[T]
+
+type ticket[T any] struct {
+	own, other T
+	share      uint64 // of own, of 2⁶⁴
+}
+
+// newLottery returns one in which each is drawn with a probability in proportion
+// to its share.
+func newLottery[T any](all []T, shares []uint32) lottery[T] {
+	l := make(lottery[T], len(all))
+	for i, a := range aliases(shares) {
+		l[i] = ticket[T]{own: all[i], other: all[a.other], share: a.share}
 	}
 	return l
 }
 
-// lottery draws one of its tickets, each with the same probability, and then one
-// of the two connections on it.
-type lottery []ticket
-
-type ticket struct {
-	own, other *conn
-	share      uint64 // of own, of 2⁶⁴
-}
-
-func (l lottery) next() *conn {
-	i, fraction := bits.Mul64(rand.Uint64(), uint64(len(l)))
+// draw takes a random number.
+func (l lottery[T]) draw(random uint64) T {
+	i, fraction := bits.Mul64(random, uint64(len(l)))
 	t := &l[i]
 	// Both are read first so that this becomes a conditional move: which of them it
 	// is, no processor can guess.

@@ -35,7 +35,7 @@ func TestSameContentCostsNothing(t *testing.T) {
 			t.Errorf("%d connections made, want 3", got)
 		}
 		s := stateOf(set...)
-		cfg := &config{picker: WeightedRoundRobin{}}
+		cfg := configWith(WeightedRoundRobin{})
 		if allocs := testing.AllocsPerRun(100, func() {
 			b.UpdateClientConnState(gbalancer.ClientConnState{BalancerConfig: cfg, ResolverState: s})
 		}); allocs > 0 {
@@ -219,7 +219,7 @@ func TestChangesWhileNobodyIsReady(t *testing.T) {
 		b.pass()
 		b.resolve(Random{}, set...)
 		a.Ready()
-		if _, ok := b.picker.snapshot.Load().schedule.(lottery); !ok {
+		if _, ok := b.picker.snapshot.Load().schedule.(raffle); !ok {
 			t.Errorf("picks go by %T", b.picker.snapshot.Load().schedule)
 		}
 		b.wantPicks(2, map[string]int{"a": 2})

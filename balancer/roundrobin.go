@@ -12,12 +12,14 @@ import (
 // first named the instances, from a random place.
 type RoundRobin struct{}
 
-func init() { register(RoundRobin{}) }
+func init() { register(RoundRobin{}, nil) }
 
 func (RoundRobin) name() string { return "round_robin" }
 
-func (RoundRobin) schedule(ready []*conn, _ []uint32, at *position) schedule {
-	return newRotation(ready, at)
+func (RoundRobin) share(uint32) uint32 { return 1 }
+
+func (RoundRobin) schedule(ready []*conn, shares []uint32, at *position) schedule {
+	return newRotation(turnOf(ready, shares), at)
 }
 
 // position is how far a balancer's rotations have come, as a fraction of the

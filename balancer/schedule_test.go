@@ -15,11 +15,12 @@ import (
 // scheduled lets the picker prepare one ready connection per weight; they are
 // called a, b, c, ….
 func scheduled(p Picker, at *position, weights ...uint32) schedule {
-	ready := make([]*conn, len(weights))
-	for i := range weights {
+	ready, shares := make([]*conn, len(weights)), make([]uint32, len(weights))
+	for i, w := range weights {
 		ready[i] = &conn{target: pick.Target{ID: string(rune('a' + i))}}
+		shares[i] = p.share(w)
 	}
-	return p.schedule(ready, weights, at)
+	return p.schedule(ready, shares, at)
 }
 
 func draw(s schedule, n int) []string {

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync/atomic"
 
@@ -14,40 +15,117 @@ import (
 // The ranks of a connection: the lower the better.
 const (
 	rankWanted  uint32 = iota
-	rankReserve        // its instance drains or closes: only if nobody is wanted
+	rankDistant        // its zone is not the client's, which has enough of its own
+	rankReserve        // its instance drains or closes
+	rankSuspect        // its instance fails or is silent
 	rankLost           // not ready: never
+)
+
+// What Pick has to do for a connection besides returning it.
+const (
+	takeTime   uint32 = 1 << iota // of the next unary call
+	countHand                     // count the calls in hand
+	countPicks                    // count the pick
+)
+
+// What Done has to do when a call was answered.
+const (
+	sayAlive  uint32 = 1 << iota // clear this
+	countEnds                    // count the calls that have ended
 )
 
 // conn is a ready connection to an instance, with everything that a pick of it
 // needs. After it was lost it is used again if the same SubConn becomes ready.
 type conn struct {
-	rank   atomic.Uint32
-	result gbalancer.PickResult // for calls without a record
-	target pick.Target
-	child  *child
+	// A pick and its Done read these and mostly find nothing to do.
+	rank     atomic.Uint32
+	onPick   atomic.Uint32
+	onAnswer atomic.Uint32
+	asked    atomic.Bool // the call of which the time was taken was unary
+
+	ordinary gbalancer.PickResult    // for calls without a record of which nothing is to be known
+	counted  [2]gbalancer.PickResult // for those that count in hand: streams, unary calls
+	tally    *tally
+	target   pick.Target
+	child    *child
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
-	conn := &conn{child: c, target: pick.Target{ID: c.id, Life: c.life, Addr: c.connected}}
-	conn.result = gbalancer.PickResult{SubConn: sc, Done: func(info gbalancer.DoneInfo) { conn.marks(info.Trailer) }}
+	conn := &conn{child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
+	conn.ordinary = gbalancer.PickResult{SubConn: sc, Done: conn.doneOrdinary}
+	for i, kind := range []uint64{streamCall, unaryCall} {
+		conn.counted[i] = gbalancer.PickResult{SubConn: sc, Done: func(info gbalancer.DoneInfo) {
+			conn.tally.leave(kind)
+			conn.doneOrdinary(info)
+		}}
+	}
+	conn.onPick.Store(takeTime)
+	conn.onAnswer.Store(sayAlive)
 	return conn
 }
 
-// use returns what Pick returns for this connection.
-func (c *conn) use(rec *pick.Record) gbalancer.PickResult {
-	if rec == nil {
-		return c.result
-	}
-	result, attempt := c.result, rec.Begin(c.target)
-	result.Done = func(info gbalancer.DoneInfo) {
-		if class, used := classify(info, c.marks(info.Trailer)); used {
-			rec.Advise(attempt, advice(info))
-			rec.End(attempt, class, info.Err)
-		} else {
-			rec.Unused(attempt)
+// doneOrdinary is the Done of a call of which nothing is known but this.
+func (c *conn) doneOrdinary(info gbalancer.DoneInfo) {
+	if info.Err == nil && info.BytesReceived && len(info.Trailer) == 0 {
+		if c.onAnswer.Load() != 0 {
+			c.answered()
 		}
+		return
 	}
-	return result
+	c.done(info, nil)
+}
+
+// done takes note of how a call has ended. ctx is the attempt's, if known.
+func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context) (drain.Marks, outcome) {
+	marks, o := c.marks(info.Trailer), judge(info, ctx)
+	if marks.Closing && o == bad {
+		o = moot // it says so itself
+	}
+	switch {
+	case o == good:
+		c.answered()
+	case o == bad:
+		c.tally.count(bad)
+		c.child.engine.failed(c)
+		fallthrough
+	case info.BytesReceived:
+		c.alive()
+	}
+	return marks, o
+}
+
+// answered does what is to be done when a call was answered.
+func (c *conn) answered() {
+	if c.onAnswer.Load()&countEnds != 0 {
+		c.tally.count(good)
+	}
+	c.alive()
+}
+
+func (c *conn) alive() {
+	if c.onAnswer.Load()&sayAlive != 0 {
+		c.onAnswer.And(^sayAlive)
+	}
+}
+
+// recorded is what Pick returns for a call with a record. count is what it counts
+// in hand; ended may be nil and is called with the outcome.
+func (c *conn) recorded(what call, count uint64, ended func(outcome)) gbalancer.PickResult {
+	c.tally.enter(count)
+	attempt := what.rec.Begin(c.target)
+	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
+		c.tally.leave(count)
+		marks, o := c.done(info, what.ctx)
+		if class, used := classify(info, marks); used {
+			what.rec.Advise(attempt, advice(info))
+			what.rec.End(attempt, class, info.Err)
+		} else {
+			what.rec.Unused(attempt)
+		}
+		if ended != nil {
+			ended(o)
+		}
+	}}
 }
 
 // marks returns what the trailer of an answer proves about the server, and sees to
@@ -97,8 +175,9 @@ func advice(info gbalancer.DoneInfo) pick.Advice {
 // the connection.
 type snapshot struct {
 	schedule schedule
-	ready    []*conn // all that were ready, those in the schedule and the reserve
+	ready    []*conn // all that were ready, those in the schedule and the others
 	worst    uint32  // the worst rank of those in the schedule
+	measured bool    // the schedule looks at the latency of each call
 }
 
 // maxTurns is how often the schedule is asked for somebody else before all ready
@@ -119,8 +198,8 @@ func (s *snapshot) choose(rec *pick.Record) (*conn, objection) {
 }
 
 // objection is what speaks against picking a connection: its rank, and more if
-// the call avoids the instance. That weighs more than draining: it may have
-// failed this call already, while a draining one serves.
+// the call avoids the instance. That weighs more than anything else: it may have
+// failed this call already.
 type objection uint32
 
 const (

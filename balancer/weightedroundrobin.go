@@ -17,20 +17,27 @@ import (
 // average one; equal weights stay equal, and no instance goes without calls.
 type WeightedRoundRobin struct{}
 
-func init() { register(WeightedRoundRobin{}) }
+func init() { register(WeightedRoundRobin{}, nil) }
 
 func (WeightedRoundRobin) name() string { return "weighted_round_robin" }
 
-func (WeightedRoundRobin) schedule(ready []*conn, weights []uint32, at *position) schedule {
-	counts, total := turn(weights)
+func (WeightedRoundRobin) share(weight uint32) uint32 { return weight }
+
+func (WeightedRoundRobin) schedule(ready []*conn, shares []uint32, at *position) schedule {
+	return newRotation(turnOf(ready, shares), at)
+}
+
+// turnOf returns who is picked in a whole turn, in order.
+func turnOf(ready []*conn, shares []uint32) []*conn {
+	counts, total := turn(shares)
 	if total == len(ready) {
-		return newRotation(ready, at) // all weights are the same
+		return ready // all shares are the same
 	}
 	table := make([]*conn, total)
 	for slot, i := range interleave(counts, total) {
 		table[slot] = ready[i]
 	}
-	return newRotation(table, at)
+	return table
 }
 
 // maxPicks is how many picks a turn has at most for each instance. It bounds

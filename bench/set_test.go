@@ -1,9 +1,7 @@
 package bench
 
 import (
-	"fmt"
 	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
@@ -13,113 +11,134 @@ import (
 	"github.com/rollcall-go/rollcall/internal/fakecc"
 )
 
-// settle is longer than any policy puts a change off.
-const settle = 10 * time.Millisecond
+var setSizes = []int{10, 100, 1000, 10_000}
+
+// change is something that happens to a set of ready endpoints.
+type change struct {
+	name string
+	// of returns what makes the change that many times.
+	of func(tb testing.TB, bed *bed, n int) func(times int)
+}
+
+var changes = []change{
+	{"same", func(tb testing.TB, bed *bed, n int) func(int) {
+		return bed.alternate(tb, n, nil, nil)
+	}},
+	{"changed", func(tb testing.TB, bed *bed, n int) func(int) {
+		another := func(s *gresolver.State) { bed.policy.add(s, n/2, n, "2", 3) }
+		return bed.alternate(tb, n, another, func() { bed.cc.Newest().Ready() })
+	}},
+	{"reweighted", func(tb testing.TB, bed *bed, n int) func(int) {
+		heavier := func(s *gresolver.State) { bed.policy.add(s, n/2, n/2, "1", 7) }
+		return bed.alternate(tb, n, heavier, nil)
+	}},
+	{"flapped", func(_ testing.TB, bed *bed, n int) func(int) {
+		sc := bed.cc.Newest()
+		return func(times int) {
+			for range times {
+				flap(sc)
+			}
+		}
+	}},
+}
+
+// alternate returns what resolves two sets in turn, fresh ones with fresh
+// attributes: that of the bed, and one in which something is different; and then
+// does something.
+func (bed *bed) alternate(tb testing.TB, n int, different func(*gresolver.State), then func()) func(times int) {
+	sets := [2]gresolver.State{bed.policy.resolved(n), bed.policy.resolved(n)}
+	if different != nil {
+		different(&sets[0])
+	}
+	turn := 0
+	return func(times int) {
+		for range times {
+			bed.update(tb, sets[turn%2])
+			turn++
+			if then != nil {
+				then()
+			}
+		}
+	}
+}
+
+// flap lets a connection break and come back.
+func flap(sc *fakecc.SubConn) {
+	connects := sc.Connects()
+	sc.Set(connectivity.Idle, nil)
+	for sc.Connects() == connects { // the policy's goroutine
+		runtime.Gosched()
+	}
+	sc.Ready()
+}
+
+// BenchmarkChange makes one change of a set of n ready endpoints: "same" resolves
+// the same again, "changed" replaces one by another process and connects that,
+// "reweighted" changes the weight of one, "flapped" lets one connection break and
+// come back. cpu-ns/op includes what the policy does afterwards, and the garbage
+// collector.
+func BenchmarkChange(b *testing.B) {
+	for _, c := range changes {
+		b.Run("change="+c.name, func(b *testing.B) {
+			forEachSize(b, setSizes, policy.picks, func(b *testing.B, p policy, n int) {
+				bed := ready(b, p, n)
+				run := c.of(b, bed, n)
+				before, begin := bed.cc.Published(), cpuTime()
+				b.ReportAllocs()
+				b.ResetTimer()
+				run(b.N)
+				b.StopTimer()
+				time.Sleep(settle)
+				b.ReportMetric(float64(cpuTime()-begin)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(bed.cc.Published()-before)/float64(b.N), "pickers/op")
+			})
+		})
+	}
+}
 
 // BenchmarkBringUp resolves n endpoints and connects them one after another, each
-// connection a call into the policy. cpu-ns/op includes what the policy does
-// afterwards, and the garbage collector.
+// connection a call into the policy.
 func BenchmarkBringUp(b *testing.B) {
-	forEachSize(b, []int{10, 100, 1000, 10_000}, func(b *testing.B, p policy, n int) {
-		if p.most > 0 && n > p.most && !*slow {
-			b.Skip("takes a minute: run with -args -slow")
-		}
-		eps := endpoints(n)
-		b.ReportAllocs()
+	forEachSize(b, setSizes, policy.brings, func(b *testing.B, p policy, n int) {
+		up := newUpbringing(b, p, n)
 		begin := cpuTime()
+		b.ReportAllocs()
 		for b.Loop() {
-			cc := new(fakecc.ClientConn)
-			bed := newBed(b, p, cc, cc)
-			bed.update(b, eps)
-			for _, sc := range cc.SubConns() {
-				sc.Ready()
-			}
+			up.bringUp(1)
 			b.StopTimer()
-			time.Sleep(settle)
-			bed.Close()
+			up.settle()
 			b.StartTimer()
 		}
 		b.ReportMetric(float64(cpuTime()-begin)/float64(b.N), "cpu-ns/op")
 	})
 }
 
-// BenchmarkSameSet resolves n endpoints that are known already, in fresh slices
-// with fresh attributes.
-func BenchmarkSameSet(b *testing.B) {
-	forEachSize(b, []int{10, 1000, 10_000}, func(b *testing.B, p policy, n int) {
-		bed := ready(b, p, n)
-		sets := [2][]gresolver.Endpoint{endpoints(n), endpoints(n)}
-		before, turn := bed.cc.Published(), 0
-		b.ReportAllocs()
-		for b.Loop() {
-			bed.update(b, sets[turn%2])
-			turn++
-		}
-		b.ReportMetric(float64(bed.cc.Published()-before)/float64(b.N), "pickers/op")
-	})
+// upbringing brings up the same set again and again.
+type upbringing struct {
+	tb     testing.TB
+	policy policy
+	set    gresolver.State
+	beds   []*bed
 }
 
-// BenchmarkOneChanged replaces one of n endpoints by another process, and
-// connects that.
-func BenchmarkOneChanged(b *testing.B) {
-	forEachSize(b, []int{10, 1000, 10_000}, func(b *testing.B, p policy, n int) {
-		bed := ready(b, p, n)
-		sets := [2][]gresolver.Endpoint{endpoints(n), endpoints(n)}
-		sets[0][n/2] = endpointOf(n, "2", 3)
-		turn := 0
-		b.ReportAllocs()
-		for b.Loop() {
-			bed.update(b, sets[turn%2])
-			bed.cc.Newest().Ready()
-			turn++
-		}
-	})
+func newUpbringing(tb testing.TB, p policy, n int) *upbringing {
+	return &upbringing{tb: tb, policy: p, set: p.resolved(n)}
 }
 
-// BenchmarkOneReweighted changes the weight of one of n endpoints.
-func BenchmarkOneReweighted(b *testing.B) {
-	forEachSize(b, []int{10, 1000, 10_000}, func(b *testing.B, p policy, n int) {
-		bed := ready(b, p, n)
-		sets := [2][]gresolver.Endpoint{endpoints(n), endpoints(n)}
-		sets[0][n/2] = endpointOf(n/2, "1", 7)
-		turn := 0
-		b.ReportAllocs()
-		for b.Loop() {
-			bed.update(b, sets[turn%2])
-			turn++
-		}
-	})
-}
-
-// BenchmarkOneFlapped lets one of n connections break and come back.
-func BenchmarkOneFlapped(b *testing.B) {
-	forEachSize(b, []int{10, 1000, 10_000}, func(b *testing.B, p policy, n int) {
-		sc := ready(b, p, n).cc.Newest()
-		b.ReportAllocs()
-		for b.Loop() {
-			connects := sc.Connects()
-			sc.Set(connectivity.Idle, nil)
-			for sc.Connects() == connects { // the policy's goroutine
-				runtime.Gosched()
-			}
-			sc.Ready()
-		}
-	})
-}
-
-func forEachSize(b *testing.B, sizes []int, run func(b *testing.B, p policy, n int)) {
-	for _, n := range sizes {
-		for _, p := range policies {
-			b.Run(fmt.Sprintf("policy=%s/n=%d", p.name, n), func(b *testing.B) { run(b, p, n) })
-		}
+func (u *upbringing) bringUp(times int) {
+	for range times {
+		cc := new(fakecc.ClientConn)
+		bed := newBed(u.tb, u.policy, cc, cc)
+		bed.bringUp(u.tb, u.set)
+		u.beds = append(u.beds, bed)
 	}
 }
 
-// cpuTime is the processor time of this process so far.
-func cpuTime() time.Duration {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		panic(err)
+// settle waits for what the policies have put off, and closes them.
+func (u *upbringing) settle() {
+	time.Sleep(settle)
+	for _, bed := range u.beds {
+		bed.Close()
 	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	u.beds = nil
 }

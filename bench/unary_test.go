@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,6 +42,9 @@ var plain = subject{
 	},
 }
 
+// everything is the client with all of rollcall.
+const everything = "rollcall.all"
+
 var subjects = []subject{
 	{name: "control", target: plain.target, options: plain.options}, // the same again: what noise looks like
 	{
@@ -55,7 +57,7 @@ var subjects = []subject{
 		},
 	},
 	{
-		name: "rollcall.all", target: "discovery:///echo",
+		name: everything, target: "discovery:///echo",
 		options: func(reg *memory.Registry, _ []registry.Instance) []grpc.DialOption {
 			return []grpc.DialOption{
 				grpc.WithResolvers(resolver.NewBuilder(reg)),
@@ -84,110 +86,124 @@ func fixed(known []registry.Instance) gresolver.Builder {
 // cpu-ratio are the medians over the pairs: what a call costs, relative to the
 // plain one. The processor time is that of client and servers together.
 func BenchmarkUnary(b *testing.B) {
-	reg := memory.New()
-	b.Cleanup(func() { reg.Close() })
-	var known []registry.Instance
-	for i := range 4 {
-		known = append(known, serve(b, reg, fmt.Sprintf("echo-%d", i)))
-	}
-	base := dial(b, plain, reg, known)
+	servers := newServers(b)
+	base := servers.dial(b, plain)
 	for _, s := range subjects {
-		client := dial(b, s, reg, known)
-		for _, inflight := range []int{1, 64} {
+		client := servers.dial(b, s)
+		for _, inflight := range inflights {
 			b.Run(fmt.Sprintf("client=%s/inflight=%d", s.name, inflight), func(b *testing.B) {
-				compare(b, base, client, inflight)
+				c := comparison{base: base, client: client, inflight: inflight}
+				for b.Loop() {
+					c.turn(b)
+				}
+				b.ReportMetric(median(c.wall), "time-ratio")
+				b.ReportMetric(median(c.cpu), "cpu-ratio")
+				b.ReportMetric(median(c.plain), "plain-ns/call")
 			})
 		}
 	}
 }
 
-// slice is how many calls are made in a row with one client: 10 to 50 ms, which is
-// long for the scheduler and short for the neighbours on the machine.
-const slice = 500
+var inflights = []int{1, 64}
 
-func compare(b *testing.B, base, client echov1.EchoClient, inflight int) {
-	var times, cpus []float64
-	var total, plain time.Duration
-	for turn := 0; b.Loop(); turn++ {
-		var of [2]cost
-		for i := range of { // the order changes from pair to pair
-			which := (i + turn) % 2
-			of[which] = calls(b, []echov1.EchoClient{base, client}[which], inflight)
-		}
-		times = append(times, float64(of[1].wall)/float64(of[0].wall))
-		cpus = append(cpus, float64(of[1].cpu)/float64(of[0].cpu))
-		plain, total = plain+of[0].wall, total+of[1].wall
-	}
-	b.ReportMetric(median(times), "time-ratio")
-	b.ReportMetric(median(cpus), "cpu-ratio")
-	b.ReportMetric(float64(plain)/float64(len(times)*slice), "plain-ns/call")
-	b.ReportMetric(float64(total)/float64(len(times)*slice), "ns/call")
+// comparison is that of a client with a plain one, this many calls in flight.
+type comparison struct {
+	base, client echov1.EchoClient
+	inflight     int
+	turns        int
+	wall, cpu    []float64 // ratios, one of each turn
+	plain        []float64 // ns a plain call takes
 }
 
-type cost struct{ wall, cpu time.Duration }
+// turn makes a slice of calls with each of the clients; their order changes from
+// turn to turn.
+func (c *comparison) turn(tb testing.TB) {
+	var of [2]cost
+	for i := range of {
+		which := (i + c.turns) % 2
+		of[which] = unaryCalls(tb, []echov1.EchoClient{c.base, c.client}[which], c.inflight)
+	}
+	c.turns++
+	c.wall, c.cpu = append(c.wall, of[1].wall/of[0].wall), append(c.cpu, of[1].cpu/of[0].cpu)
+	c.plain = append(c.plain, of[0].wall)
+}
 
-// calls makes a slice of calls, this many at a time.
-func calls(b *testing.B, client echov1.EchoClient, inflight int) cost {
+// callsInSlice take 10 to 50 ms, which is long for the scheduler and short for the
+// neighbours on the machine.
+const callsInSlice = 500
+
+// unaryCalls makes a slice of calls, this many at a time.
+func unaryCalls(tb testing.TB, client echov1.EchoClient, inflight int) cost {
 	request := &echov1.GetRequest{Key: "a key of sixty-four bytes, more or less, as small calls have it"}
 	var left atomic.Int64
-	left.Store(slice)
+	left.Store(callsInSlice)
 	begin, cpu := time.Now(), cpuTime()
 	var workers sync.WaitGroup
 	for range inflight {
 		workers.Go(func() {
 			for left.Add(-1) >= 0 {
-				if _, err := client.Get(b.Context(), request); err != nil {
-					b.Error(err)
+				if _, err := client.Get(tb.Context(), request); err != nil {
+					tb.Error(err)
 					return
 				}
 			}
 		})
 	}
 	workers.Wait()
-	return cost{time.Since(begin), cpuTime() - cpu}
+	return cost{wall: float64(time.Since(begin)) / callsInSlice, cpu: float64(cpuTime()-cpu) / callsInSlice}
 }
 
-func median(values []float64) float64 {
-	slices.Sort(values)
-	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
+// servers run in this process and are known to a registry.
+type servers struct {
+	registry *memory.Registry
+	known    []registry.Instance
+}
+
+func newServers(tb testing.TB) *servers {
+	s := &servers{registry: memory.New()}
+	tb.Cleanup(func() { s.registry.Close() })
+	for i := range 4 {
+		s.known = append(s.known, serve(tb, s.registry, fmt.Sprintf("echo-%d", i)))
+	}
+	return s
 }
 
 // dial returns a client that is connected to all instances.
-func dial(b *testing.B, s subject, reg *memory.Registry, known []registry.Instance) echov1.EchoClient {
-	b.Helper()
-	options := append(s.options(reg, known), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+func (servers *servers) dial(tb testing.TB, s subject) echov1.EchoClient {
+	tb.Helper()
+	options := append(s.options(servers.registry, servers.known), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
 	conn, err := grpc.NewClient(s.target, options...)
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	b.Cleanup(func() { conn.Close() })
+	tb.Cleanup(func() { conn.Close() })
 	conn.Connect()
 	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
-		conn.WaitForStateChange(b.Context(), state)
+		conn.WaitForStateChange(tb.Context(), state)
 	}
 	client := echov1.NewEchoClient(conn)
-	calls(b, client, 8) // warms up, and meanwhile the others connect
+	unaryCalls(tb, client, 8) // warms up, and meanwhile the others connect
 	return client
 }
 
 // serve starts a server and registers it.
-func serve(b *testing.B, reg *memory.Registry, id string) registry.Instance {
-	b.Helper()
+func serve(tb testing.TB, reg *memory.Registry, id string) registry.Instance {
+	tb.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	server := grpc.NewServer()
 	echov1.RegisterEchoServer(server, echo{id: id})
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(lis) })
-	b.Cleanup(func() {
+	tb.Cleanup(func() {
 		server.Stop()
 		serving.Wait()
 	})
 	inst := registry.Instance{Service: "echo", ID: id, Life: "1", Addrs: []string{lis.Addr().String()}}
-	if _, err := reg.Register(b.Context(), inst); err != nil {
-		b.Fatal(err)
+	if _, err := reg.Register(tb.Context(), inst); err != nil {
+		tb.Fatal(err)
 	}
 	return inst
 }

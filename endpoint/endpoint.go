@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/experimental/balancer/weight"
 	gresolver "google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/ringhash"
 
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -27,10 +28,17 @@ func (c carried) Equal(o any) bool {
 
 // Set returns ep with the instance it was made from. The instance goes into the
 // endpoint's attributes, never into an address's: there, a change of weight
-// would make a new connection. The weight is also set where gRPC's own policies
-// (ring_hash, pick_first) look for it.
+// would make a new connection.
+//
+// What gRPC's own policies look for is set too. The weight, for ring_hash and
+// pick_first: ring_hash adds up those of all endpoints in 32 bits, so whoever sets
+// very large ones scales them. And the key that places the endpoint on the ring of
+// ring_hash: the ID. A process that starts again under its ID, at whatever
+// address, keeps its place and with it the requests it was sent before; by its
+// Life or its address, every restart would move them.
 func Set(ep gresolver.Endpoint, inst registry.Instance) gresolver.Endpoint {
 	ep = weight.Set(ep, weight.EndpointInfo{Weight: inst.EffectiveWeight()})
+	ep = ringhash.SetHashKey(ep, inst.ID)
 	ep.Attributes = ep.Attributes.WithValue(instanceKey{}, carried{inst})
 	return ep
 }

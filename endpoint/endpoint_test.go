@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/experimental/balancer/weight"
 	gresolver "google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/ringhash"
 
 	"github.com/rollcall-go/rollcall/endpoint"
 	"github.com/rollcall-go/rollcall/registry"
@@ -13,7 +14,7 @@ import (
 
 func instance() registry.Instance {
 	return registry.Instance{
-		Service: "greeter", ID: "a", Life: "f00d", Addrs: []string{"10.0.0.1:9000"}, Weight: 3,
+		Service: "greeter", ID: "a", Life: "f00d", Addrs: []string{"10.0.0.1:9000"}, Weight: 3, Zone: "eu-1",
 		Metadata: map[string]string{"team": "blue"},
 	}
 }
@@ -50,6 +51,7 @@ func TestAttributesAreEqualWhenTheContentIs(t *testing.T) {
 		"nothing":             {func(*registry.Instance) {}, true},
 		"the weight":          {func(i *registry.Instance) { i.Weight = 9 }, false},
 		"the status":          {func(i *registry.Instance) { i.Status = registry.Draining }, false},
+		"the zone":            {func(i *registry.Instance) { i.Zone = "eu-2" }, false},
 		"the life":            {func(i *registry.Instance) { i.Life = "beef" }, false},
 		"the metadata":        {func(i *registry.Instance) { i.Metadata = map[string]string{"team": "red"} }, false},
 		"the metadata's map":  {func(i *registry.Instance) { i.Metadata = map[string]string{"team": "blue"} }, true},
@@ -90,6 +92,19 @@ func TestOtherPoliciesFindTheWeight(t *testing.T) {
 		if got := weight.FromEndpoint(endpoint.Set(bare(), inst)).Weight; got != want {
 			t.Errorf("for weight %d ring_hash and pick_first see %d, want %d", given, got, want)
 		}
+	}
+}
+
+// The place on the ring must outlast restarts and moves: whoever was sent a
+// request is sent it again.
+func TestRingHashFindsTheSamePlaceAfterARestart(t *testing.T) {
+	restarted := instance()
+	restarted.Life = "beef"
+	moved := gresolver.Endpoint{Addresses: []gresolver.Address{{Addr: "10.0.0.2:9000"}}}
+	before := ringhash.HashKey(endpoint.Set(bare(), instance()))
+	after := ringhash.HashKey(endpoint.Set(moved, restarted))
+	if before != instance().ID || after != before {
+		t.Errorf("the key was %q and is %q, want the ID %q", before, after, instance().ID)
 	}
 }
 

@@ -78,9 +78,10 @@ func (r *Record) Unused(n int) {
 }
 
 // NotPicked notes that the balancer was asked and picked nobody, for whatever
-// reason, and what its Pick returned: err. It is what proves the class NeverPicked:
-// a record that nobody touched proves nothing, since policies other than rollcall
-// touch none. The balancer calls it whenever its Pick returns an error.
+// reason, and what its Pick returned: err, which may wrap that and say more. It is
+// what proves the class NeverPicked: a record that nobody touched proves nothing,
+// since policies other than rollcall touch none. The balancer calls it whenever
+// its Pick returns an error.
 func (r *Record) NotPicked(err error) {
 	if r == nil {
 		return

@@ -80,8 +80,8 @@ func TestDrainDelayEndsWhenNobodyIsConnected(t *testing.T) {
 		"one goes": {func(r *rig) {
 			conn := r.conn(nil)
 			conn.Connect()
-			time.AfterFunc(3*time.Second, func() { conn.Close() })
-		}, 5 * time.Second},
+			time.AfterFunc(2900*time.Millisecond, func() { conn.Close() })
+		}, 4750 * time.Millisecond},
 		"one comes and goes between two looks": {func(r *rig) {
 			time.AfterFunc(1300*time.Millisecond, func() {
 				conn := r.conn(nil)

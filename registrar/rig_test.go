@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/rollcall-go/rollcall/drain"
+	"github.com/rollcall-go/rollcall/internal/backoff"
 	"github.com/rollcall-go/rollcall/internal/testenv"
 	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 	"github.com/rollcall-go/rollcall/registrar"
@@ -91,12 +92,7 @@ func (r *slowRegistry) wait(ctx context.Context) error {
 	r.mu.Lock()
 	err, takes := r.err, r.takes
 	r.mu.Unlock()
-	select {
-	case <-time.After(takes):
-		return err
-	case <-ctx.Done():
-		return errors.Join(ctx.Err(), err)
-	}
+	return errors.Join(backoff.Wait(ctx, takes), err)
 }
 
 func (r *slowRegistry) Register(ctx context.Context, inst registry.Instance) (registry.Registration, error) {

@@ -31,10 +31,6 @@
 // channel's credentials, leaves no one to call, and calls fail with the reason
 // again.
 //
-// gRPC closes the resolver of a channel that has had no call for 30 minutes; the
-// next call makes a new one, which waits for the registry's answer anew.
-// grpc.WithIdleTimeout(0) switches that off.
-//
 // In a program that has rollcall's policy (package balancer), a channel that has
 // had no instances yet is given an empty state with the reason besides the error:
 // that policy shows it and lets a call's record know that nobody was picked. gRPC's
@@ -43,11 +39,26 @@
 // # What policies see
 //
 // Every instance is one endpoint, with all its addresses, and carries the
-// registry's description of itself (package endpoint) and the weight that gRPC's
-// own policies read. Draining instances are among the endpoints, for the policy
-// to let them finish; rollcall's does, gRPC's own would send them calls. For
+// registry's description of itself (package endpoint). It also carries what gRPC's
+// own policies read, so that they work as they are (see the examples): the weight,
+// and the ID as its key on the ring of ring_hash. There a request goes to the same
+// ID also after a restart, whatever its address. When an instance leaves, its
+// requests move, and about as many of the others', because gRPC then gives those
+// that stay more places on the ring.
+//
+// Draining instances are among the endpoints, for the policy to let them finish:
+// rollcall's does, gRPC's own send them calls. WithoutDraining leaves them out. For
 // policies that know addresses only, State.Addresses holds the first address of
 // each instance that is not draining.
+//
+// # When there are no calls
+//
+// gRPC closes the resolver, the policy and the connections of a channel that has
+// had no call for 30 minutes. The next call makes new ones and waits for the
+// registry's answer and a connection. What the policy had learnt of the instances
+// is lost by that. The service config that WithServiceConfig sets is not, also not
+// one set meanwhile, nor is what belongs to the registry client and to interceptors.
+// grpc.WithIdleTimeout(0) switches it off.
 //
 // # Proxies
 //
@@ -80,8 +91,10 @@ type Registry interface {
 type Option func(*options)
 
 type options struct {
-	serverName func(registry.Instance) string
-	logger     *slog.Logger
+	serverName      func(registry.Instance) string
+	logger          *slog.Logger
+	withoutDraining bool
+	serviceConfig   *ServiceConfig
 }
 
 // WithServerName makes name say, for each instance, which name its TLS
@@ -110,6 +123,25 @@ func WithLogger(logger *slog.Logger) Option {
 			o.logger = logger
 		}
 	}
+}
+
+// WithoutDraining leaves draining instances out as long as there are others, for
+// policies that do not know of draining: gRPC's own. Calls in hand are finished.
+// With rollcall's policy it gains nothing, and costs a new connection when an
+// instance wants calls again.
+func WithoutDraining() Option { return func(o *options) { o.withoutDraining = true } }
+
+// WithServiceConfig makes channels use the service config, and every later one
+// from the moment it is set: the next call goes by it, those in hand by what they
+// began with. While the policy keeps its name, and rollcall's has one for all
+// pickers, no connection is closed and nothing is forgotten. For another policy
+// gRPC makes new connections, and uses the old ones until those are ready.
+//
+// A service config replaces another one whole: until there is one, that of
+// grpc.WithDefaultServiceConfig is in force, and afterwards nothing of it is. A
+// channel with grpc.WithDisableServiceConfig keeps its default.
+func WithServiceConfig(config *ServiceConfig) Option {
+	return func(o *options) { o.serviceConfig = config }
 }
 
 // NewBuilder returns what grpc.WithResolvers takes: it resolves the targets of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/credentials/local"
+	"google.golang.org/grpc/experimental/balancer/weight"
 	gresolver "google.golang.org/grpc/resolver"
 
 	"github.com/rollcall-go/rollcall/endpoint"
@@ -194,5 +196,34 @@ func TestState(t *testing.T) {
 	s = state([]registry.Instance{leaving}, name)
 	if len(s.Addresses) != 1 || s.Addresses[0].Addr != "leaving:1" {
 		t.Errorf("with nobody up, got State.Addresses %v, want the draining one", s.Addresses)
+	}
+}
+
+// ring_hash adds weights up in 32 bits, and two of 1<<31 would be nothing.
+func TestWeightsFitIntoRingHash(t *testing.T) {
+	weighing := func(weights ...uint32) (seen []uint32, sum uint64) {
+		var set []registry.Instance
+		for i, w := range weights {
+			set = append(set, instance(fmt.Sprint(i), func(i *registry.Instance) { i.Weight = w }))
+		}
+		for _, ep := range state(set, func(registry.Instance) string { return "" }).Endpoints {
+			w := weight.FromEndpoint(ep).Weight
+			seen, sum = append(seen, w), sum+uint64(w)
+		}
+		return seen, sum
+	}
+	for _, small := range [][]uint32{{1, 2, 3}, {math.MaxUint32}, {math.MaxUint32 - 1, 1}} {
+		if got, _ := weighing(small...); !slices.Equal(got, small) {
+			t.Errorf("%v became %v", small, got)
+		}
+	}
+	for _, large := range [][]uint32{{1 << 31, 1 << 31}, {math.MaxUint32, math.MaxUint32, 1}, {math.MaxUint32, math.MaxUint32 - 1, 1, 1}, slices.Repeat([]uint32{math.MaxUint32}, 1000)} {
+		got, sum := weighing(large...)
+		if sum > math.MaxUint32 || slices.Min(got) == 0 {
+			t.Errorf("%d weights of %v became %v: the sum is %d", len(large), large[0], got[0], sum)
+		}
+		if got[0] != got[1] || got[0] < 1<<20 {
+			t.Errorf("%v became %v: not in proportion", large, got)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -45,6 +46,47 @@ func ExampleNewBuilder() {
 	reply, err := echov1.NewEchoClient(conn).Get(context.Background(), &echov1.GetRequest{})
 	fmt.Println(reply.GetInstanceId(), err)
 	// Output: one <nil>
+}
+
+// How calls are balanced, and how long they may take, changes while channels are in
+// use. What gRPC refuses changes nothing.
+func ExampleWithServiceConfig() {
+	reg := memory.New()
+	defer reg.Close()
+	var config resolver.ServiceConfig
+	conn, err := grpc.NewClient("discovery:///greeter",
+		grpc.WithResolvers(resolver.NewBuilder(reg, resolver.WithServiceConfig(&config))),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	fmt.Println(config.Set(`{
+		"loadBalancingConfig": [{"round_robin": {}}],
+		"methodConfig": [{"name": [{"service": "shop.Orders"}], "timeout": "1s"}]
+	}`))
+	fmt.Println(config.Set(`{
+		"methodConfig": [{"name": [{"service": "shop.Orders"}], "timeout": "2s"}],
+		"retryThrottling": {"maxTokens": 9000, "tokenRatio": 1}
+	}`))
+	// Output:
+	// <nil>
+	// resolver: gRPC refuses the service config: invalid retry throttling config: maxTokens (9000) out of range (0, 1000]
+}
+
+// The service config is in a file, such as a mounted ConfigMap, and follows its
+// changes.
+func ExampleServiceConfig_FollowFile() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	var config resolver.ServiceConfig // for WithServiceConfig
+	following.Go(func() {
+		config.FollowFile(ctx, "/etc/greeter/service-config.json", func(err error) { log.Print(err) })
+	})
+	// Make channels and calls.
+	cancel()
+	following.Wait()
 }
 
 // A program that is given a target checks it at start.

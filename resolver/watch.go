@@ -11,6 +11,7 @@ import (
 
 	gbalancer "google.golang.org/grpc/balancer"
 	gresolver "google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/rollcall-go/rollcall/endpoint"
 	"github.com/rollcall-go/rollcall/internal/backoff"
@@ -33,32 +34,41 @@ var retry = backoff.Policy{Base: 100 * time.Millisecond, Max: time.Second}
 
 // discovery resolves one target for one channel, from Build to Close.
 type discovery struct {
-	reg        Registry
-	target     target
-	rules      []rule
-	serverName func(registry.Instance) string
-	log        *slog.Logger
-	cc         gresolver.ClientConn
+	options
+	reg    Registry
+	target target
+	rules  []rule
+	log    *slog.Logger
+	cc     gresolver.ClientConn
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	hints   chan struct{} // holds at most one ResolveNow that waits to be passed on
 
-	// Only the goroutine of run touches these. The last three are what the
-	// channel has been told.
-	failures int                 // since the last snapshot
-	failed   time.Time           // when the last one was
-	resolved bool                // it has had a state
-	current  []registry.Instance // the endpoints of the last state
-	reported string              // the error that came after that state, or the reason why it is empty
+	// Only the goroutine of run touches these.
+	failures int       // since the last snapshot
+	failed   time.Time // when the last one was
+
+	// mu guards what the channel has been told. It is held while the channel is
+	// told, which calls nothing of ours back, so that states are not reordered.
+	mu       sync.Mutex
+	config   *serviceconfig.ParseResult // nil: the channel's own
+	told     *gresolver.State           // the last state; nil before the first one
+	resolved bool                       // the last state came from an answer of the registry
+	current  []registry.Instance        // the endpoints of the last state
+	reported string                     // the error that came after that state, or the reason why it is empty
 }
 
 func start(b *builder, t target, cc gresolver.ClientConn, opts gresolver.BuildOptions) *discovery {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &discovery{
-		reg: b.reg, target: t, rules: rules(t, opts), serverName: b.serverName,
+		options: b.options, reg: b.reg, target: t, rules: rules(t, opts),
 		log: b.logger.With("target", t.String()), cc: cc,
 		cancel: cancel, hints: make(chan struct{}, 1),
+	}
+	if b.serviceConfig != nil && !opts.DisableServiceConfig {
+		changed := d.configure()
+		d.running.Go(func() { d.followConfig(ctx, changed) })
 	}
 	d.running.Go(func() { d.run(ctx) })
 	return d
@@ -86,10 +96,43 @@ func (d *discovery) run(ctx context.Context) {
 			err = d.follow(ctx, watcher)
 		}
 		if ctx.Err() == nil {
-			d.report(err)
+			d.handle(registry.Snapshot{}, err)
 			d.pause(ctx)
 		}
 	}
+}
+
+// followConfig tells the channel of every other service config.
+func (d *discovery) followConfig(ctx context.Context, changed <-chan struct{}) {
+	for {
+		select {
+		case <-changed:
+			changed = d.configure()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// configure gives the channel the current service config, with what it was told
+// last; the config of a channel that has been told nothing waits for that. It
+// returns what is closed when there is another one.
+func (d *discovery) configure() (changed <-chan struct{}) {
+	js, changed := d.serviceConfig.current()
+	if js == "" {
+		return changed
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.config = d.cc.ParseServiceConfig(js)
+	if d.told != nil {
+		d.log.Info("another service config", "config", js)
+		d.push(*d.told)
+		if len(d.current) == 0 {
+			d.cc.ReportError(errors.New(d.reported))
+		}
+	}
+	return changed
 }
 
 // follow tells the channel what the watcher says, until the watch has ended.
@@ -152,8 +195,10 @@ func (d *discovery) relayHints(ctx context.Context, watcher registry.Watcher) {
 	}
 }
 
-// handle tells the channel what the registry answered.
+// handle tells the channel what the registry answered, or why it did not.
 func (d *discovery) handle(snapshot registry.Snapshot, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	switch {
 	case errors.Is(err, registry.ErrUnknownService):
 		d.empty(err)
@@ -182,6 +227,9 @@ func (d *discovery) update(c choice) {
 		d.log.Warn("connections go through the HTTPS_PROXY, which takes weights and identities from the instances: see resolver.DialOptions")
 	}
 	d.resolved, d.current, d.reported = true, c.instances, ""
+	if d.withoutDraining {
+		c.instances = wanting(c.instances)
+	}
 	d.push(state(c.instances, d.serverName))
 }
 
@@ -199,6 +247,8 @@ func (d *discovery) empty(reason error) {
 // push does not try again what the policy refuses, since it would refuse it
 // again. It asks for something better.
 func (d *discovery) push(s gresolver.State) {
+	s.ServiceConfig = d.config
+	d.told = &s
 	if err := d.cc.UpdateState(s); err != nil {
 		d.log.Debug("the policy refuses the state", "instances", len(s.Endpoints), "err", err)
 		d.ResolveNow(gresolver.ResolveNowOptions{})

@@ -58,7 +58,7 @@ var rules = []rule{
 	// What only tests import.
 	{"internal/proc", nil},
 	{"internal/fakecc", []string{grpc}},
-	{"internal/testenv", []string{"registry", "registry/memory", "registry/registrytest", "proto/...", grpc}},
+	{"internal/testenv", []string{"registry", "registry/memory", "registry/registrytest", "internal/backoff", "proto/...", grpc}},
 	{"test/...", nil},
 
 	// Programs put the parts together.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,10 +18,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/rollcall-go/rollcall/drain"
 	"github.com/rollcall-go/rollcall/examples/internal/cli"
+	"github.com/rollcall-go/rollcall/internal/testenv"
 	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 )
 
@@ -76,13 +75,18 @@ func TestFailureFollowsItsShare(t *testing.T) {
 // connect serves e in memory and returns a client of it.
 func connect(t *testing.T, e *echo) echov1.EchoClient {
 	t.Helper()
-	lis := bufconn.Listen(1 << 16)
+	const addr = "10.0.0.1:9000"
+	network := testenv.NewNetwork()
+	lis, err := network.Listen(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
 	srv := grpc.NewServer(middleware(cli.Logger(false, 100), false)...)
 	echov1.RegisterEchoServer(srv, e)
 	go func() { _ = srv.Serve(lis) }()
 	t.Cleanup(srv.Stop)
-	conn, err := grpc.NewClient("passthrough:///echo", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
+	conn, err := grpc.NewClient("passthrough:///"+addr,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(network.Dial))
 	if err != nil {
 		t.Fatal(err)
 	}

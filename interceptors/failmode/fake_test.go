@@ -3,12 +3,14 @@ package failmode_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/rollcall-go/rollcall/internal/backoff"
 	"github.com/rollcall-go/rollcall/pick"
 	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 )
@@ -81,21 +83,15 @@ func (f *fake) choose(record *pick.Record) string {
 }
 
 func (o outcome) end(ctx context.Context) error {
-	var takes <-chan time.Time
-	switch {
-	case o.hang:
-	case o.takes > 0:
-		takes = time.After(o.takes)
-	default:
-		return status.Error(o.code, asTheScriptSays)
+	takes := o.takes
+	if o.hang {
+		takes = math.MaxInt64
 	}
-	select {
-	case <-takes:
-		return status.Error(o.code, asTheScriptSays)
-	case <-ctx.Done():
-		st := status.FromContextError(ctx.Err())
+	if err := backoff.Wait(ctx, takes); err != nil {
+		st := status.FromContextError(err)
 		return status.Error(st.Code(), st.Message()+" while waiting for connections to become ready")
 	}
+	return status.Error(o.code, asTheScriptSays)
 }
 
 // call makes a call through the interceptor, with the fake below it.

@@ -2,7 +2,6 @@ package failmode_test
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -102,7 +101,7 @@ func TestHedging(t *testing.T) {
 				if answer.Hedge != tt.hedgeAnswer {
 					t.Errorf("answered by the hedge: %t", answer.Hedge)
 				}
-				if id := answer.Target.ID; err == nil && got.GetInstanceId() != id || d.by() != id+" "+id+" bufconn" {
+				if id := answer.Target.ID; err == nil && got.GetInstanceId() != id || d.by() != servedBy(w.server(id)) {
 					t.Errorf("reply of %q, header, trailer and peer of %s; want %s", got.GetInstanceId(), d.by(), id)
 				}
 			})
@@ -260,7 +259,7 @@ func TestHedgesRaceForTheCallersResults(t *testing.T) {
 				for range 200 {
 					d := &delivered{}
 					got, err := w.client.Get(t.Context(), get, d.options()...)
-					if id := got.GetInstanceId(); err != nil || d.by() != fmt.Sprint(id, " ", id, " bufconn") {
+					if id := got.GetInstanceId(); err != nil || d.by() != servedBy(w.server(id)) {
 						t.Errorf("%v; reply of %s, header, trailer and peer of %s", err, id, d.by())
 					}
 				}

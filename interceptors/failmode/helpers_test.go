@@ -2,12 +2,14 @@ package failmode_test
 
 import (
 	"flag"
+	"fmt"
 	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
+	"github.com/rollcall-go/rollcall/internal/testenv"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -39,6 +41,12 @@ type delivered struct {
 
 func (d *delivered) options() []grpc.CallOption {
 	return []grpc.CallOption{grpc.Header(&d.header), grpc.Trailer(&d.trailer), grpc.Peer(&d.peer)}
+}
+
+// servedBy is what by says when all is of s.
+func servedBy(s *testenv.Server) string {
+	id := s.Instance().ID
+	return fmt.Sprint(id, " ", id, " ", s.Addr)
 }
 
 // by names who sent the header, the trailer, and what the address was.

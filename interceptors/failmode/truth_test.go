@@ -84,7 +84,10 @@ var ways = map[string]way{
 	}},
 	"no answer in time": {pick.Unanswered, worthIt, 1, func(_ *testing.T, w *world, opts []grpc.DialOption) {
 		w.dial(opts...)
-		w.once(func(ctx context.Context, _ *testenv.Server) error { return testenv.Hang(ctx, "") })
+		w.once(func(context.Context, *testenv.Server) error {
+			time.Sleep(2 * time.Second)
+			return nil
+		})
 	}},
 	"Unavailable": {pick.Answered, worthIt, 1, func(_ *testing.T, w *world, opts []grpc.DialOption) {
 		w.dial(opts...)
@@ -182,6 +185,7 @@ func tryWay(t *testing.T, way way, r rule, k kind) {
 	way.set(t, w, w.intercept(r.mode, failmode.WithPerAttemptTimeout(time.Second), failmode.WithLogger(slog.New(slog.DiscardHandler))))
 	reply := k.reply()
 	err := w.conn.Invoke(t.Context(), k.method, k.request, reply)
+	time.Sleep(2 * time.Second) // the handlers that were given up end as well
 	events, executed := w.take(), way.executed
 	switch r.then {
 	case "not made":

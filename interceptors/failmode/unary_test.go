@@ -234,7 +234,7 @@ func TestCallOptionsHoldTheLastAttempt(t *testing.T) {
 			if _, err := w.client.Get(t.Context(), get, d.options()...); err != nil {
 				t.Error(err)
 			}
-			if d.by() != "b b bufconn" {
+			if d.by() != servedBy(w.server("b")) {
 				t.Errorf("header, trailer and peer are of %s", d.by())
 			}
 		}

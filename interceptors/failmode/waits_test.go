@@ -18,6 +18,7 @@ import (
 	"github.com/rollcall-go/rollcall/interceptors/failmode"
 	"github.com/rollcall-go/rollcall/internal/testenv"
 	"github.com/rollcall-go/rollcall/pick"
+	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 )
 
 const ms = time.Millisecond
@@ -275,4 +276,60 @@ func TestNobodyReadyUntilAServerComesBack(t *testing.T) {
 			t.Errorf("%v, %v", err, events)
 		}
 	})
+}
+
+// A call that fails while everything is still being connected says what that is.
+func TestBlackHolesAreNamed(t *testing.T) {
+	hole := func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+	for name, do := range map[string]func(context.Context, *world) error{
+		"unary": func(ctx context.Context, w *world) error { _, err := w.client.Get(ctx, get); return err },
+		"stream": func(ctx context.Context, w *world) error {
+			stream, err := w.client.Stream(ctx, &echov1.StreamRequest{})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "a", failmode.Failover)
+				w.dial(append(w.intercept(failmode.Failover), grpc.WithContextDialer(hole))...)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				err := do(ctx, w)
+				want := "waiting for any of the 1 known instances: a (" + w.server("a").Addr + "): connecting"
+				if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), want) {
+					t.Errorf("error: %v; want DeadlineExceeded and %q", err, want)
+				}
+				if e := w.take(); len(e) != 1 || e[0].Class != pick.NeverPicked {
+					t.Errorf("attempts: %+v, want one for which nobody was picked", e)
+				}
+			})
+		})
+	}
+}
+
+// An attempt ends as its error says, also when its own time runs out in that moment:
+// only where the error says that the time is over is that what ended it, whoever
+// has noticed first.
+func TestAnswerAtTheEndOfTheAttemptsTime(t *testing.T) {
+	for code, want := range map[codes.Code]int{codes.NotFound: 1, codes.OK: 1, codes.DeadlineExceeded: 3} {
+		for name, late := range map[string]time.Duration{"before": 0, "after": ms} {
+			synctest.Test(t, func(t *testing.T) {
+				made := 0
+				invoker := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+					made++
+					time.Sleep(100*ms + late)
+					record, err := pick.FromContext(ctx), status.Error(code, "at the last moment")
+					record.End(record.Begin(pick.Target{ID: "a"}), pick.Answered, err)
+					return err
+				}
+				failover := failmode.UnaryClientInterceptor(failmode.Failover, failmode.Idempotent(true), failmode.WithPerAttemptTimeout(100*ms))
+				if err := failover(t.Context(), "/shop.Orders/Get", nil, nil, nil, invoker); made != want || status.Code(err) != code {
+					t.Errorf("%v, noticed %s the end: %d attempts, %v; want %d", code, name, made, err, want)
+				}
+			})
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/rollcall-go/rollcall/internal/backoff"
 	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 )
 
@@ -28,12 +29,7 @@ func Answer(code codes.Code) Hook {
 // Delay is a Hook that makes every handler take d.
 func Delay(d time.Duration) Hook {
 	return func(ctx context.Context, _ string) error {
-		select {
-		case <-time.After(d):
-			return nil
-		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
-		}
+		return status.FromContextError(backoff.Wait(ctx, d)).Err()
 	}
 }
 

@@ -6,18 +6,15 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-
-	"google.golang.org/grpc/test/bufconn"
 )
 
-// bufferSize is what a connection holds in each direction before a writer
-// waits: a few HTTP/2 frames.
-const bufferSize = 64 << 10
+// clientAddr is where whoever dials is.
+var clientAddr = &net.TCPAddr{IP: net.IPv4(10, 255, 255, 254), Port: 1024}
 
 // Network is TCP in memory: listeners at addresses, and connections to them. No
 // socket is opened, so it works in a synctest bubble. Make it with NewNetwork.
 type Network struct {
-	mu        sync.Mutex // guards all below and listener.killed; nothing is called under it
+	mu        sync.Mutex // guards all below; nothing is called under it
 	listeners map[string]*listener
 	conns     map[string]map[net.Conn]struct{} // by address, the listeners' ends
 	dials     map[string]int
@@ -42,7 +39,7 @@ func (n *Network) Listen(addr string) (net.Listener, error) {
 	if n.listeners[addr] != nil {
 		return nil, fmt.Errorf("testenv: listen %s: address already in use", addr)
 	}
-	n.listeners[addr] = &listener{Listener: bufconn.Listen(bufferSize), network: n, addr: tcp}
+	n.listeners[addr] = &listener{network: n, addr: tcp, dialled: make(chan net.Conn), down: make(chan struct{})}
 	return n.listeners[addr], nil
 }
 
@@ -56,11 +53,15 @@ func (n *Network) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if l == nil {
 		return nil, refused
 	}
-	c, err := l.DialContext(ctx)
-	if err != nil && ctx.Err() == nil {
-		return nil, refused // it closed meanwhile
+	client, server := newConns(clientAddr, l.addr)
+	select {
+	case l.dialled <- server:
+		return client, nil
+	case <-l.down: // meanwhile
+		return nil, refused
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return c, err
 }
 
 // Dials returns how often somebody tried to connect to addr.
@@ -87,9 +88,6 @@ func (n *Network) Cut(addr string) {
 func (n *Network) Kill(addr string) {
 	n.mu.Lock()
 	l := n.listeners[addr]
-	if l != nil {
-		l.killed = true
-	}
 	n.mu.Unlock()
 	if l != nil {
 		l.Close()
@@ -97,27 +95,37 @@ func (n *Network) Kill(addr string) {
 	n.Cut(addr)
 }
 
-// listener is a bufconn listener that has an address and can be killed.
+// listener is what listens at an address.
 type listener struct {
-	*bufconn.Listener
 	network *Network
 	addr    *net.TCPAddr
-	killed  bool
+	dialled chan net.Conn
+	down    chan struct{} // closed, under network.mu, when it is
 }
 
 func (l *listener) Addr() net.Addr { return l.addr }
 
 func (l *listener) Accept() (net.Conn, error) {
-	accepted, err := l.Listener.Accept()
-	if err != nil {
-		return nil, fmt.Errorf("testenv: accept at %s: %w", l.addr, net.ErrClosed)
+	select {
+	case accepted := <-l.dialled:
+		c := &conn{Conn: accepted, listener: l}
+		if l.keep(c) {
+			return c, nil
+		}
+		accepted.Close()
+	case <-l.down:
 	}
-	c := &conn{Conn: accepted, listener: l}
+	return nil, fmt.Errorf("testenv: accept at %s: %w", l.addr, net.ErrClosed)
+}
+
+// keep makes c one of the network's connections, unless the listener is closed.
+func (l *listener) keep(c *conn) bool {
 	l.network.mu.Lock()
 	defer l.network.mu.Unlock()
-	if l.killed {
-		accepted.Close()
-		return nil, fmt.Errorf("testenv: accept at %s: %w", l.addr, net.ErrClosed)
+	select {
+	case <-l.down:
+		return false
+	default:
 	}
 	conns := l.network.conns[l.addr.String()]
 	if conns == nil {
@@ -125,16 +133,17 @@ func (l *listener) Accept() (net.Conn, error) {
 		l.network.conns[l.addr.String()] = conns
 	}
 	conns[c] = struct{}{}
-	return c, nil
+	return true
 }
 
 func (l *listener) Close() error {
 	l.network.mu.Lock()
+	defer l.network.mu.Unlock()
 	if addr := l.addr.String(); l.network.listeners[addr] == l {
 		delete(l.network.listeners, addr)
+		close(l.down)
 	}
-	l.network.mu.Unlock()
-	return l.Listener.Close()
+	return nil
 }
 
 // conn is the listener's end of a connection.
@@ -152,5 +161,3 @@ func (c *conn) Close() error {
 	n.mu.Unlock()
 	return c.Conn.Close()
 }
-
-func (c *conn) LocalAddr() net.Addr { return c.listener.addr }

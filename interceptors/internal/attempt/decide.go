@@ -100,7 +100,8 @@ func (c *Call) verdict(e Event) (again bool, why string) {
 	if c.ctx.Err() != nil {
 		return false, CallerEnded
 	}
-	return c.policy.rule(status.Code(e.Err), c.run.scope.expired(), e.Class, c.Idempotent())
+	code := status.Code(e.Err)
+	return c.policy.rule(code, c.run.timedOut(code), e.Class, c.Idempotent())
 }
 
 // advice is what the server said that was asked last.

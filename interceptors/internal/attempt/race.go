@@ -151,8 +151,11 @@ func (r *race) ended(a *racer) {
 
 // settled says whether the end of a is the answer to the call, be it an error.
 func (r *race) settled(a *racer) bool {
-	code := status.Code(a.err)
-	return code != codes.Unavailable && !r.call.policy.Codes.has(code) && !a.run.scope.expired()
+	if a.err == nil {
+		return true
+	}
+	code := status.Code(r.call.explain(&a.run, a.err))
+	return code != codes.Unavailable && !r.call.policy.Codes.has(code) && !a.run.timedOut(code)
 }
 
 // finish makes one of the attempts, all of which have ended, the call's last one,

@@ -74,25 +74,32 @@ func (c *Call) event(r *run, err error) Event {
 		e.Target = e.Picks[n-1].Target
 	}
 	if err != nil {
-		e.Err = c.explain(r, e)
+		e.Err = c.explain(r, err)
 	}
 	return e
 }
 
 // explain is the error of an attempt, or why this call ended it where it did
 // that itself.
-func (c *Call) explain(r *run, e Event) error {
+func (c *Call) explain(r *run, err error) error {
+	err = awaited(err, r.record.NotPickedError())
 	cause := context.Cause(r.scope.ctx)
 	switch {
 	case c.ctx.Err() != nil: // the caller's doing
-		return e.Err
-	case cause == pick.ErrTimeout && status.Code(e.Err) == codes.Canceled:
+		return err
+	case cause == pick.ErrTimeout && status.Code(err) == codes.Canceled:
 		return errTimeout
 	case cause == errNoPick && c.pinned != "":
 		return status.Errorf(codes.Unavailable, "pinned instance %s is still connecting after %v", c.pinned, c.next.bound)
 	case cause == errNoPick:
 		return status.Errorf(codes.Unavailable, "no instance was ready within %v: %s",
-			c.next.bound.Round(time.Millisecond), status.Convert(e.Err).Message())
+			c.next.bound.Round(time.Millisecond), status.Convert(err).Message())
 	}
-	return e.Err
+	return err
+}
+
+// timedOut says whether the attempt, which has ended with this code, ran out of a
+// time of its own. Its server may have noticed that first.
+func (r *run) timedOut(code codes.Code) bool {
+	return code == codes.DeadlineExceeded && (r.scope.expired() || r.scope.overdue())
 }

@@ -43,6 +43,16 @@ func told(err error) *status.Status {
 	return status.New(codes.Unavailable, err.Error())
 }
 
+// awaited is err and, if the call has waited for a pick until its end, for whom it
+// waited, which gRPC does not say.
+func awaited(err, notPicked error) error {
+	st := status.Convert(err)
+	if notPicked == gbalancer.ErrNoSubConnAvailable || !errors.Is(notPicked, gbalancer.ErrNoSubConnAvailable) || !waited(st) {
+		return err
+	}
+	return status.Errorf(st.Code(), "%s: %v", st.Message(), notPicked)
+}
+
 // waited says whether gRPC says that the context ended while nobody was picked:
 // that no pick came after those in the record, whoever was to make it.
 func waited(st *status.Status) bool {

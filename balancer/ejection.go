@@ -1,0 +1,141 @@
+package balancer
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+)
+
+// Ejection takes instances out of the rotation whose calls fail, for a time that
+// doubles with each ejection. It is off unless it is configured.
+//
+// A failure is an answer Unavailable, a connection that was lost or could not take
+// the call, and an attempt that a policy's own time limit ended (failmode's
+// timeout of an attempt). What the caller cancels, and the caller's own deadline,
+// count for nothing; everything else that is answered is a success.
+//
+// An instance is ejected after ConsecutiveFailures in a row, and when its share of
+// failures over an Interval is above that of all others by more than Tolerance and
+// by more than chance explains (three standard deviations). When its time is over
+// it is tried with one call at a time; after as many successes in a row as Trials
+// says it is back, and after a failure it is out again. Each Interval without an
+// ejection halves what the next one will last.
+//
+// Never are so many out that those left have less than MinHealthy of the weight of
+// all that are connected and do not drain: then those that have failed least are
+// used all the same.
+//
+// Fields that are zero stand for their defaults.
+type Ejection struct {
+	// ConsecutiveFailures ejects at once. The default is 5; a number that is never
+	// reached switches it off.
+	ConsecutiveFailures uint32 `json:"consecutiveFailures,omitzero"`
+	// Interval is the time over which shares of failures are compared. The default
+	// is 5s.
+	Interval Duration `json:"interval,omitzero"`
+	// MinCalls is how many calls an instance must have had in an Interval for its
+	// share to be compared. The default is 20.
+	MinCalls uint32 `json:"minCalls,omitzero"`
+	// Tolerance is how much higher than the others' the share of failures may be.
+	// The default is 0.1; 1 switches the comparison off.
+	Tolerance float64 `json:"tolerance,omitzero"`
+	// BaseTime is how long a first ejection lasts. The default is 2s.
+	BaseTime Duration `json:"baseTime,omitzero"`
+	// MaxTime is how long an ejection lasts at most. The default is 20s, or BaseTime
+	// if that is longer.
+	MaxTime Duration `json:"maxTime,omitzero"`
+	// MinHealthy is the share of the weight that is always in use. The default
+	// is 0.5.
+	MinHealthy float64 `json:"minHealthy,omitzero"`
+	// Trials is how many calls must succeed before an instance is back. The
+	// default is 3.
+	Trials uint32 `json:"trials,omitzero"`
+}
+
+func (e Ejection) complete() (Ejection, error) {
+	e.ConsecutiveFailures = cmp.Or(e.ConsecutiveFailures, 5)
+	e.Interval = cmp.Or(e.Interval, Duration(5*time.Second))
+	e.MinCalls = cmp.Or(e.MinCalls, 20)
+	e.Tolerance = cmp.Or(e.Tolerance, 0.1)
+	e.BaseTime = cmp.Or(e.BaseTime, Duration(2*time.Second))
+	e.MaxTime = cmp.Or(e.MaxTime, max(e.BaseTime, Duration(20*time.Second)))
+	e.MinHealthy = cmp.Or(e.MinHealthy, defaultMinHealthy)
+	e.Trials = cmp.Or(e.Trials, defaultTrials)
+	var r rules
+	r.want(e.Interval >= Duration(tickEvery), `"interval" must be at least %s`, tickEvery)
+	r.want(e.Tolerance > 0 && e.Tolerance <= 1, `"tolerance" must be more than 0 and at most 1`)
+	r.want(e.BaseTime > 0, `"baseTime" must be more than 0`)
+	r.want(e.MaxTime >= e.BaseTime, `"maxTime" must be at least "baseTime"`)
+	r.want(e.MinHealthy > 0 && e.MinHealthy <= 1, `"minHealthy" must be more than 0 and at most 1`)
+	return e, r.err()
+}
+
+const (
+	defaultMinHealthy = 0.5
+	defaultTrials     = 3
+)
+
+func (e Ejection) on() bool { return e.Trials > 0 }
+
+// lasts is how long the nth ejection in a row lasts.
+func (e Ejection) lasts(n int) time.Duration {
+	return min(time.Duration(e.MaxTime), time.Duration(e.BaseTime)<<min(n-1, 30))
+}
+
+// minHealthy and trials hold also for instances that are stalled while ejection is
+// off.
+func (e Ejection) minHealthy() float64 { return cmp.Or(e.MinHealthy, defaultMinHealthy) }
+func (e Ejection) trials() int         { return int(cmp.Or(e.Trials, defaultTrials)) }
+
+// record is how many calls an instance has had and how many of them failed.
+type record struct{ calls, failed float64 }
+
+func (r record) minus(o record) record { return record{r.calls - o.calls, r.failed - o.failed} }
+func (r record) share() float64        { return r.failed / max(1, r.calls) }
+
+// outlies says whether one fails more than the others, beyond the tolerance and
+// beyond what chance explains: three standard deviations of a share of so many
+// calls, if the instance were like the others.
+func (e Ejection) outlies(one, others record) bool {
+	if one.calls < float64(e.MinCalls) || others.calls < float64(e.MinCalls) {
+		return false
+	}
+	p := others.share()
+	chance := 3 * math.Sqrt(p*(1-p)/one.calls)
+	return one.share() > p+max(e.Tolerance, chance)
+}
+
+// compare ejects those whose calls have failed more often than the others' since
+// the last time. The worst is looked at first and then no longer counts among the
+// others.
+func (e *engine) compare(now time.Duration) {
+	var all record
+	for _, c := range e.order {
+		c.health.window, c.health.counted = c.tally.since(c.health.counted)
+		if !c.health.suspect {
+			all = record{all.calls + c.health.window.calls, all.failed + c.health.window.failed}
+			c.health.times = max(0, c.health.times-1)
+		}
+	}
+	if all.failed == 0 {
+		return
+	}
+	for {
+		var worst *child
+		for _, c := range e.order {
+			if c.state == connectivity.Ready && !c.health.suspect && e.config.ejection.outlies(c.health.window, all.minus(c.health.window)) &&
+				(worst == nil || c.health.window.share() > worst.health.window.share()) {
+				worst = c
+			}
+		}
+		if worst == nil {
+			return
+		}
+		window := worst.health.window
+		all = all.minus(window)
+		e.eject(worst, now, window.share(), fmt.Sprintf("%.0f of its %.0f calls failed in %s", window.failed, window.calls, time.Duration(e.config.ejection.Interval)))
+	}
+}

@@ -1,0 +1,223 @@
+package balancer
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+)
+
+// health is whether an instance is fit for calls. The engine's mu guards it.
+type health struct {
+	suspect  bool // it has failed or is silent, and gets no calls but trials
+	stalled  bool // it is suspect because it is silent: any answer ends that
+	inUse    bool // though suspect, because too few others are left
+	badness  float64
+	times    int           // how often in a row it was ejected
+	until    time.Duration // no trial before that
+	trying   bool          // a trial is offered or under way
+	offered  time.Duration // since when
+	passed   int           // trials in a row
+	failures int           // failed trials of a stalled one
+
+	window  record // since the last comparison with the others
+	counted counts // until then
+	pulse   pulse
+}
+
+// Trials of a stalled instance are so far apart, twice as far after each that is
+// not answered, up to the most.
+const (
+	stalledTrial    = time.Second
+	maxStalledTrial = 4 * time.Second
+)
+
+// maxOffer is how long a trial waits for a unary call to be made with it. An
+// instance that has none comes back without.
+const maxOffer = 2 * time.Second
+
+// failed is told of each failure of a call.
+func (e *engine) failed(c *conn) {
+	limit := e.limit.Load()
+	if limit == 0 || c.tally.consecutive.Load() < limit {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ejectFailing(c.child)
+}
+
+// ejectFailing ejects an instance that has failed too often in a row.
+func (e *engine) ejectFailing(c *child) {
+	n := c.tally.consecutive.Load()
+	if limit := e.limit.Load(); e.shut || c.gone || c.health.suspect || limit == 0 || n < limit {
+		return
+	}
+	e.eject(c, e.now(), 1, fmt.Sprintf("%d failures in a row", n))
+}
+
+// eject takes an instance out until its time is over and trials succeed. badness is
+// the share of its calls that failed.
+func (e *engine) eject(c *child, now time.Duration, badness float64, why string) {
+	h := &c.health
+	h.times++
+	h.until = now + e.config.ejection.lasts(h.times)
+	e.suspect(c, badness, "failing", why)
+}
+
+// stall takes an instance out until it answers.
+func (e *engine) stall(c *child, now time.Duration) {
+	c.health.stalled, c.health.failures = true, 0
+	c.health.until = now + stalledTrial
+	e.suspect(c, 1, "stalled", fmt.Sprintf("%d calls wait, none was answered for %v", c.tally.waiting(), now-c.health.pulse.heard))
+}
+
+func (e *engine) suspect(c *child, badness float64, kind, why string) {
+	h := &c.health
+	h.suspect, h.inUse, h.trying, h.passed, h.badness = true, false, false, 0, badness
+	e.rerank(c)
+	e.countEjection(kind)
+	logger.Infof("%s is ejected: %s", c.id, why)
+	e.wakeLocked()
+}
+
+// reinstate gives an instance its share again.
+func (e *engine) reinstate(c *child, why string) {
+	h := &c.health
+	h.suspect, h.stalled, h.inUse, h.trying = false, false, false, false
+	h.pulse = pulse{heard: e.now()}
+	c.tally.consecutive.Store(0)
+	e.withdraw(c)
+	e.rerank(c)
+	logger.Infof("%s is back: %s", c.id, why)
+}
+
+// rerank lets picks and the next snapshot see c's rank.
+func (e *engine) rerank(c *child) {
+	if c.state == connectivity.Ready {
+		c.conn.rank.Store(c.rank())
+	}
+	e.stale = true
+	e.publishSoon()
+}
+
+// examine looks at a ready instance at a tick, and says whether there is a reason
+// to look again soon.
+func (e *engine) examine(c *child, now time.Duration) (active bool) {
+	h := &c.health
+	picked := c.conn.onPick.Load()&takeTime == 0
+	asked := picked && c.conn.asked.Load()
+	answered := c.conn.onAnswer.Load()&sayAlive == 0
+	if !e.config.stall.Off {
+		watching := h.pulse.watching
+		h.pulse.look(now, asked, answered, c.tally.waiting(), time.Duration(c.tally.usual.Load()), e.config.stall)
+		switch {
+		case h.pulse.silent && !h.suspect:
+			e.stall(c, now)
+		case !h.pulse.silent && h.stalled:
+			e.reinstate(c, "it answers")
+		}
+		if h.pulse.watching != watching {
+			e.note(c)
+		}
+	}
+	if picked {
+		c.conn.onPick.Or(takeTime)
+	}
+	if answered {
+		c.conn.onAnswer.Or(sayAlive)
+	}
+	switch {
+	case !h.suspect || now < h.until:
+	case !h.trying && e.picker.trial.CompareAndSwap(nil, c.conn):
+		h.trying, h.offered = true, now
+	case h.trying && picked && now-h.offered > maxOffer && e.withdraw(c):
+		e.reinstate(c, "no call to try it with")
+	}
+	return picked || answered || h.suspect || h.pulse.watching
+}
+
+// note tells c's picks and Dones what they have to do.
+func (e *engine) note(c *child) {
+	set := func(notes *atomic.Uint32, bit uint32, wanted bool) {
+		if wanted {
+			notes.Or(bit)
+		} else {
+			notes.And(^bit)
+		}
+	}
+	_, counts := e.config.picker.(loadAware)
+	set(&c.conn.onPick, countHand, counts || c.health.pulse.watching)
+	set(&c.conn.onPick, countPicks, e.metrics.listened)
+	set(&c.conn.onAnswer, countEnds, e.config.ejection.on())
+}
+
+// noteAll does it for all that have a connection.
+func (e *engine) noteAll() {
+	for _, c := range e.order {
+		if c.conn != nil {
+			e.note(c)
+		}
+	}
+}
+
+// withdraw takes back the offer of a trial, and says whether it was still there.
+func (e *engine) withdraw(c *child) bool {
+	return c.conn != nil && e.picker.trial.CompareAndSwap(c.conn, nil)
+}
+
+// tried notes how a trial of c ended.
+func (e *engine) tried(c *child, o outcome) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h := &c.health
+	if h.trying = false; !h.suspect {
+		return
+	}
+	switch {
+	case o == good:
+		if h.passed++; h.passed >= e.config.ejection.trials() {
+			e.reinstate(c, "it answers again")
+		}
+	case h.stalled && o != unsent:
+		h.until = e.now() + min(stalledTrial<<h.failures, maxStalledTrial)
+		h.failures++
+	case o == bad:
+		e.eject(c, e.now(), 1, "it still fails")
+	}
+}
+
+// useLeastBad sees to it that no more are out of use than may be, of those that are
+// ready.
+func (e *engine) useLeastBad(ready []*child) {
+	var fit, unfit float64
+	var suspects []*child
+	for _, c := range ready {
+		switch share := float64(e.share(c)); {
+		case c.draining || c.closing.Load():
+		case c.health.suspect:
+			c.health.inUse = false
+			suspects = append(suspects, c)
+			unfit += share
+		default:
+			fit += share
+		}
+	}
+	if len(suspects) == 0 {
+		return
+	}
+	least := e.config.ejection.minHealthy() * (fit + unfit)
+	slices.SortStableFunc(suspects, func(a, b *child) int {
+		return cmp.Or(cmp.Compare(a.health.badness, b.health.badness), cmp.Compare(a.health.times, b.health.times))
+	})
+	for _, c := range suspects {
+		if fit >= least {
+			return
+		}
+		c.health.inUse = true
+		fit += float64(e.share(c))
+	}
+}

@@ -1,0 +1,72 @@
+package balancer
+
+import (
+	"fmt"
+	"math/rand/v2"
+)
+
+// LeastRequest draws some instances, each with a probability in proportion to its
+// weight, and picks the one with the fewest calls in hand for its weight. It counts
+// this client's calls only.
+type LeastRequest struct {
+	// ChoiceCount is how many instances are drawn: 2 to 10. The default is 2.
+	ChoiceCount uint32 `json:"choiceCount,omitzero"`
+}
+
+func init() { register(LeastRequest{ChoiceCount: 2}, LeastRequest.check) }
+
+func (l LeastRequest) check() error {
+	if l.ChoiceCount < 2 || l.ChoiceCount > 10 {
+		return fmt.Errorf(`"choiceCount" must be 2 to 10, not %d`, l.ChoiceCount)
+	}
+	return nil
+}
+
+func (LeastRequest) name() string { return "least_request" }
+
+func (LeastRequest) share(weight uint32) uint32 { return weight }
+
+func (l LeastRequest) schedule(ready []*conn, shares []uint32, _ *position) schedule {
+	return &leastLoaded{newLottery(contenders(ready, shares), shares), max(2, int(l.ChoiceCount))}
+}
+
+// loadAware is a picker that looks at the calls in hand.
+type loadAware interface{ looksAtLoad() }
+
+func (LeastRequest) looksAtLoad() {}
+func (P2C) looksAtLoad()          {}
+
+// contender is a connection whose load is compared with others'.
+type contender struct {
+	*conn
+	perShare float64 // by which its load is multiplied: the less, the greater its share
+}
+
+func contenders(ready []*conn, shares []uint32) []*contender {
+	all := make([]*contender, len(ready))
+	for i, c := range ready {
+		all[i] = &contender{c, 1 / float64(shares[i])}
+	}
+	return all
+}
+
+type leastLoaded struct {
+	lottery[*contender]
+	choices int
+}
+
+func (l *leastLoaded) next() *conn {
+	best := l.draw(rand.Uint64())
+	least := best.load()
+	for range l.choices - 1 {
+		if c := l.draw(rand.Uint64()); c != best {
+			if load := c.load(); load < least {
+				best, least = c, load
+			}
+		}
+	}
+	return best.conn
+}
+
+// load is how many calls are in hand, one more included.
+func (c *contender) load() float64 { return float64(c.tally.inHand()+1) * c.perShare }

@@ -1,0 +1,98 @@
+package balancer
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	gbalancer "google.golang.org/grpc/balancer"
+)
+
+// P2C is the power of two choices: it draws two instances, each with a probability
+// in proportion to its weight, and picks the one that will probably answer sooner:
+// the latency of its recent answers times the calls it has in hand, for its weight.
+// It suits calls of similar size; streams count by their number only.
+//
+// The latency is a moving average over some two seconds that follows a slow answer
+// at once and a fast one gradually (peak EWMA). A failure counts as a very slow
+// answer, so that failing fast attracts no calls. An instance that was drawn and
+// has not been picked for a second is picked, so that it can show that it has
+// recovered. What is known of an instance is kept as long as the resolver names it.
+type P2C struct{}
+
+func init() { register(P2C{}, nil) }
+
+func (P2C) name() string { return "p2c" }
+
+func (P2C) share(weight uint32) uint32 { return weight }
+
+func (P2C) schedule(ready []*conn, shares []uint32, _ *position) schedule {
+	return &twoChoices{newLottery(contenders(ready, shares), shares)}
+}
+
+// neglected is who has not been picked for so long.
+const neglected = time.Second
+
+type twoChoices struct{ lottery[*contender] }
+
+func (t *twoChoices) next() *conn {
+	random := rand.Uint64()
+	a := t.draw(random)
+	b := t.draw(random<<32 | random>>32)
+	if a == b && len(t.lottery) > 1 {
+		b = t.draw(rand.Uint64())
+	}
+	if b.cost() < a.cost() {
+		a, b = b, a
+	}
+	if b.isNeglected() {
+		return b.conn
+	}
+	return a.conn
+}
+
+// cost is how long a call will probably take. Who has not answered yet is taken to
+// be fast, and is known after the first answer.
+func (c *contender) cost() float64 { return c.load() * float64(c.tally.peak.Load()+1) }
+
+// isNeglected says, once, that an instance has not been picked for too long.
+func (c *contender) isNeglected() bool {
+	now, picked := c.child.engine.picker.clock.Load(), c.tally.picked.Load()
+	return now-picked > int64(neglected) && c.tally.picked.CompareAndSwap(picked, now)
+}
+
+// stopwatch measures a call without a record. It is used again, so that no call
+// allocates one.
+type stopwatch struct {
+	conn  *conn
+	count uint64 // what the call counts in hand
+	began time.Duration
+	done  func(gbalancer.DoneInfo)
+}
+
+// stopwatches are those that are not in use.
+type stopwatches struct{ pool sync.Pool }
+
+func (s *stopwatches) start(c *conn, count uint64) gbalancer.PickResult {
+	w, ok := s.pool.Get().(*stopwatch)
+	if !ok {
+		w = new(stopwatch)
+		w.done = func(info gbalancer.DoneInfo) {
+			c, count, began := w.conn, w.count, w.began
+			w.conn = nil
+			s.pool.Put(w)
+			c.tally.leave(count)
+			_, o := c.done(info, nil)
+			c.took(began, o)
+		}
+	}
+	w.conn, w.count, w.began = c, count, c.child.engine.now()
+	c.tally.enter(count)
+	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: w.done}
+}
+
+// took takes note of how long a call took that began then.
+func (c *conn) took(began time.Duration, o outcome) {
+	now := c.child.engine.now()
+	c.tally.observe(now, now-began, o)
+}

@@ -1,0 +1,155 @@
+package balancer
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+	"time"
+
+	gbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/pick"
+)
+
+// tally is what is counted of one instance's calls, as far as somebody wants to
+// know. It has a cache line of its own.
+type tally struct {
+	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
+	good        atomic.Uint32 // calls that were answered
+	failed      atomic.Uint32 // calls that speak against the instance
+	consecutive atomic.Uint32 // failures since the last good one
+
+	// Latency of unary calls in ns, 0 before the first answer. Times are on the
+	// engine's clock.
+	peak     atomic.Int64 // moving average that follows a slow answer at once
+	measured atomic.Int64 // when peak was last updated
+	usual    atomic.Int64 // moving average of answers
+	picked   atomic.Int64 // when the instance was last picked, if picks are measured
+}
+
+// The kinds of calls, as they are counted in hand.
+const (
+	streamCall uint64 = 1
+	unaryCall  uint64 = 1 + 1<<32
+)
+
+// enter and leave count a call of this kind in hand; 0 counts nothing.
+func (t *tally) enter(kind uint64) { t.add(kind) }
+func (t *tally) leave(kind uint64) { t.add(-kind) }
+
+func (t *tally) add(n uint64) {
+	if n != 0 {
+		t.hand.Add(n)
+	}
+}
+
+func (t *tally) inHand() uint32  { return uint32(t.hand.Load()) }
+func (t *tally) waiting() uint32 { return uint32(t.hand.Load() >> 32) }
+
+// outcome is what a call says about the instance that it went to.
+type outcome uint8
+
+const (
+	unsent outcome = iota // gRPC did not use the pick
+	good                  // the instance answered
+	bad                   // it failed in a way that speaks against the instance
+	moot                  // the caller, or a caller's deadline, ended it
+)
+
+// judge returns the outcome of a call that ended like this. ctx is the attempt's,
+// or nil if that is not known.
+func judge(info gbalancer.DoneInfo, ctx context.Context) outcome {
+	if info.Err == nil {
+		if !info.BytesSent && !info.BytesReceived {
+			return unsent
+		}
+		return good
+	}
+	switch code := status.Code(info.Err); {
+	case code == codes.Unavailable, timedOut(code, ctx):
+		return bad
+	case code == codes.Canceled || code == codes.DeadlineExceeded || !info.BytesReceived:
+		return moot
+	default:
+		return good
+	}
+}
+
+// timedOut says whether a time limit that a policy has set, and not the caller,
+// has ended the call.
+func timedOut(code codes.Code, ctx context.Context) bool {
+	return (code == codes.DeadlineExceeded || code == codes.Canceled) && ctx != nil && context.Cause(ctx) == pick.ErrTimeout
+}
+
+// count counts a call that has ended.
+func (t *tally) count(o outcome) {
+	switch o {
+	case good:
+		t.good.Add(1)
+		if t.consecutive.Load() != 0 {
+			t.consecutive.Store(0)
+		}
+	case bad:
+		t.failed.Add(1)
+		t.consecutive.Add(1)
+	}
+}
+
+// counts is a reading of what has ended how.
+type counts struct{ good, failed uint32 }
+
+// since returns what has been added to an earlier reading, and a new one.
+func (t *tally) since(earlier counts) (record, counts) {
+	now := counts{t.good.Load(), t.failed.Load()}
+	failed := float64(now.failed - earlier.failed)
+	return record{calls: failed + float64(now.good-earlier.good), failed: failed}, now
+}
+
+// The moving averages of latency.
+const (
+	// peakMemory is the time in which the weight of an old peak falls to 1/e.
+	peakMemory = 2 * time.Second
+	// A failure counts as an answer that took so many times as long as the peak, up
+	// to the most.
+	failureTimes = 8
+	maxFailure   = 5 * time.Second
+	// usualCalls is over about how many calls the usual latency is taken, and
+	// usualTimes how many times as long as usual a call counts at most.
+	usualCalls = 16
+	usualTimes = 16
+)
+
+// observe adds what a call took to the averages. Of two that are added at the same
+// moment one may be lost.
+func (t *tally) observe(now, took time.Duration, o outcome) {
+	peak := time.Duration(t.peak.Load())
+	switch o {
+	case unsent:
+		return
+	case moot: // it would have taken longer
+		if took <= peak {
+			return
+		}
+	case bad:
+		took = max(took, min(failureTimes*max(peak, took), maxFailure))
+	case good:
+		t.observeUsual(took)
+	}
+	if took < peak {
+		old := math.Exp(float64(time.Duration(t.measured.Load())-now) / float64(peakMemory))
+		took = time.Duration(float64(peak)*old + float64(took)*(1-old))
+	}
+	t.peak.Store(int64(took))
+	t.measured.Store(int64(now))
+}
+
+func (t *tally) observeUsual(took time.Duration) {
+	usual := time.Duration(t.usual.Load())
+	if usual == 0 {
+		usual = took
+	}
+	took = min(took, usualTimes*max(usual, time.Millisecond))
+	t.usual.Store(int64(usual + (took-usual)/usualCalls))
+}

@@ -1,0 +1,98 @@
+package balancer
+
+import (
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+)
+
+// tickEvery is how often the engine looks at the instances while calls are made,
+// and tickPerInstance how much rarer for each of them: looking at one takes some
+// ten ns, so that it never takes more than a thousandth of a core.
+const (
+	tickEvery       = 10 * time.Millisecond
+	tickPerInstance = 10 * time.Microsecond
+)
+
+// idleTime is after how long without calls it stops looking. The next call makes
+// it look again.
+const idleTime = time.Second
+
+// slowStartStep is how often the shares of instances are raised that start slowly.
+const slowStartStep = 100 * time.Millisecond
+
+// now is the engine's clock.
+func (e *engine) now() time.Duration { return time.Since(e.began) }
+
+// wake starts the ticks if they are asleep.
+func (e *engine) wake() {
+	if !e.picker.asleep.Load() {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.wakeLocked()
+}
+
+func (e *engine) wakeLocked() {
+	now := e.now()
+	e.active = now
+	if e.shut || e.ticker != nil {
+		return
+	}
+	e.picker.asleep.Store(false)
+	e.picker.clock.Store(int64(now))
+	e.scheduleTick(now)
+}
+
+func (e *engine) scheduleTick(now time.Duration) {
+	period := tickEvery + time.Duration(len(e.order))*tickPerInstance
+	e.due = now + period
+	e.goroutines.Add(1)
+	e.ticker = time.AfterFunc(period, e.tick)
+}
+
+// tick looks at all instances, and sleeps when nothing happens to them any more.
+func (e *engine) tick() {
+	defer e.goroutines.Done()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ticker = nil
+	if e.shut {
+		return
+	}
+	now := e.now()
+	e.picker.clock.Store(int64(now))
+	if late := now - e.due; late > tickEvery {
+		e.overslept(late)
+	}
+	for _, c := range e.order {
+		if c.state == connectivity.Ready && e.examine(c, now) {
+			e.active = now
+		}
+	}
+	if cfg := e.config.ejection; cfg.on() && now-e.compared >= time.Duration(cfg.Interval) {
+		e.compared = now
+		e.compare(now)
+	}
+	if e.slowing && now-e.rebuilt >= slowStartStep {
+		e.stale, e.active = true, now
+	}
+	if now-e.metrics.reported >= reportEvery {
+		e.recordPicks(now)
+	}
+	e.publishSoon()
+	if now-e.active < idleTime {
+		e.scheduleTick(now)
+	} else {
+		e.picker.asleep.Store(true)
+	}
+}
+
+// overslept takes note that this process did not run for a while, so that nobody's
+// answers were read.
+func (e *engine) overslept(late time.Duration) {
+	for _, c := range e.order {
+		c.health.pulse.heard += late
+	}
+}

@@ -1,0 +1,41 @@
+package bench
+
+import (
+	"fmt"
+	"testing"
+)
+
+// turns is how often each client takes turns with the plain one.
+const turns = 150
+
+func unaryTable(t *testing.T) {
+	servers := newServers(t)
+	base := servers.dial(t, plain)
+	comparisons := map[string][]*comparison{}
+	for _, s := range subjects {
+		client := servers.dial(t, s)
+		for _, inflight := range inflights {
+			comparisons[s.name] = append(comparisons[s.name], &comparison{base: base, client: client, inflight: inflight})
+		}
+	}
+	for range turns {
+		for _, s := range subjects {
+			for _, c := range comparisons[s.name] {
+				c.turn(t)
+			}
+		}
+	}
+	g := newGrid("A unary call, relative to "+plain.name+" with a manual resolver", "client", "in flight", "time", "processor time", "plain")
+	for _, s := range subjects {
+		for _, c := range comparisons[s.name] {
+			g.row(s.name, fmt.Sprint(c.inflight), fmt.Sprintf("%.3f", median(c.wall)), fmt.Sprintf("%.3f", median(c.cpu)), duration(median(c.plain)))
+		}
+	}
+	g.end()
+	f := figures{}
+	for _, c := range comparisons[everything] {
+		at := fmt.Sprintf("%s, %d in flight", everything, c.inflight)
+		f[at], f[at+" (processor time)"] = median(c.wall), median(c.cpu)
+	}
+	f.atMost(t, 1.03, "unary call, relative to "+plain.name+":")
+}

@@ -1,0 +1,83 @@
+package system
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/balancer"
+	"github.com/rollcall-go/rollcall/internal/testenv"
+	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
+	"github.com/rollcall-go/rollcall/registry"
+	"github.com/rollcall-go/rollcall/resolver"
+)
+
+// An operator changes picker and method configuration while calls run: both take
+// effect with the next call, no call fails, nobody is connected to again, and who
+// has just been served waits for the others.
+func TestServiceConfigChangesUnderCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := testenv.New(t)
+		var servers []*testenv.Server
+		for _, id := range []string{"a", "b", "c", "d"} {
+			servers = append(servers, sys.Start(registry.Instance{ID: id}))
+		}
+		var config resolver.ServiceConfig
+		set := func(p balancer.Picker, timeout string) {
+			t.Helper()
+			methods := `{"methodConfig":[{"name":[{"service":"rollcall.echo.v1.Echo","method":"Stream"}],"timeout":"` + timeout + `"}]}`
+			if err := config.Set(balancer.ServiceConfig(p, balancer.WithBase(methods))); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		set(balancer.RoundRobin{}, "1s")
+		conn := sys.Dial(target, grpc.WithResolvers(resolver.NewBuilder(sys.Registry, resolver.WithServiceConfig(&config))))
+		conn.Connect()
+		time.Sleep(time.Second)
+
+		for i := range 100 {
+			set(balancer.WeightedRoundRobin{}, "1s")
+			served := testenv.Shares(t, conn, 2)
+			set(balancer.RoundRobin{}, "1s")
+			for id := range testenv.Shares(t, conn, 2) {
+				served[id]++
+			}
+			if len(served) != 4 {
+				t.Fatalf("turn %d: four calls went to %v, want one to each", i, served)
+			}
+		}
+
+		calls := startLoad(t, conn, 100, get)
+		for range 3 {
+			for timeout, p := range map[string]balancer.Picker{"1s": balancer.Random{}, "2s": balancer.WeightedRoundRobin{}, "3s": balancer.RoundRobin{}} {
+				set(p, timeout)
+				want, _ := time.ParseDuration(timeout)
+				if got, code := streamed(conn); got != want || code != codes.DeadlineExceeded {
+					t.Errorf("an endless call ended after %v with %v, want %v and a deadline", got, code, want)
+				}
+			}
+		}
+		calls.endWithoutFailure("a", "b", "c", "d")
+		for _, s := range servers {
+			if n := sys.Network.Dials(s.Addr); n != 1 {
+				t.Errorf("%s was connected to %d times", s.Instance().ID, n)
+			}
+		}
+	})
+}
+
+// streamed makes a call that has no end of its own.
+func streamed(conn *grpc.ClientConn) (took time.Duration, code codes.Code) {
+	begin := time.Now()
+	stream, err := echov1.NewEchoClient(conn).Stream(context.Background(), &echov1.StreamRequest{Count: 1000, IntervalMs: 1000})
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	return time.Since(begin), status.Code(err)
+}
