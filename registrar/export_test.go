@@ -1,7 +1,9 @@
 package registrar
 
 import (
+	"context"
 	"net"
+	"os"
 
 	"google.golang.org/grpc"
 )
@@ -23,3 +25,8 @@ func Remembered(lis net.Listener) int { return len(lis.(*listener).conns) }
 
 // Deserted says whether nobody is connected to it.
 func Deserted(lis net.Listener) bool { return lis.(*listener).deserted() }
+
+// RunWith is Run with signals from the channel.
+func RunWith(ctx context.Context, signals chan os.Signal, r *Registrar, srv *grpc.Server, lis net.Listener) error {
+	return r.serveUntil(ctx, signals, srv, lis)
+}

@@ -188,3 +188,66 @@ func TestCollisionIsAnErrorInTheLog(t *testing.T) {
 		}
 	})
 }
+
+// Whose ID is taken while it serves takes another, if it may, serves on and leaves
+// the other's alone.
+func TestIDThatIsTakenLater(t *testing.T) {
+	for name, opts := range map[string][]registrar.Option{"unique": {registrar.WithUniqueID()}, "not unique": nil} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r, log := newFixed(t, nil, addr, opts...)
+				r.serve()
+				late := registry.Instance{Service: service, ID: "fixed", Life: "late", Addrs: []string{other}}
+				if _, err := r.reg.Registry.Client().Register(t.Context(), late); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if err := r.SetWeight(t.Context(), 7); err != nil {
+					t.Error(err)
+				}
+				got := lives(r)
+				if name == "unique" {
+					id := r.Instance().ID
+					if len(got) != 2 || id == "fixed" || got[id] != r.Instance().Life || got["fixed"] != "late" {
+						t.Errorf("registered are %v, the server is %s; it logged %s", got, id, log)
+					}
+				} else if len(got) != 1 {
+					t.Errorf("registered are %v", got)
+				}
+				if a := <-get(t.Context(), r.dial(nil)); a.err != nil || r.State() != registrar.StateRegistered {
+					t.Errorf("a call in state %v: %v", r.State(), a.err)
+				}
+				r.cancel()
+				r.wantResult(nil)
+				if name != "unique" {
+					return // SetWeight has taken the ID back
+				}
+				if got := lives(r); len(got) != 1 || got["fixed"] != "late" {
+					t.Errorf("after the end: %v", got)
+				}
+			})
+		})
+	}
+}
+
+// Who is told to go while it looks for another ID goes.
+func TestShutdownWhileTakingAnotherID(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r, _ := newFixed(t, nil, addr, registrar.WithUniqueID())
+		r.serve()
+		r.reg.set(errDown, time.Second)
+		late := registry.Instance{Service: service, ID: "fixed", Life: "late", Addrs: []string{other}}
+		if _, err := r.reg.Registry.Client().Register(t.Context(), late); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if a := <-get(t.Context(), r.dial(nil)); a.err != nil {
+			t.Errorf("a call meanwhile: %v", a.err)
+		}
+		r.cancel()
+		r.wantResult(nil)
+		if got := lives(r); len(got) != 1 || got["fixed"] != "late" {
+			t.Errorf("after the end: %v", got)
+		}
+	})
+}

@@ -42,6 +42,8 @@ type life struct {
 
 	// Set when the route to the registry has to tell the host to advertise.
 	listen, port string
+
+	warmed int // steps of a slow start that are over
 }
 
 // serve is the life that Serve runs.
@@ -110,7 +112,7 @@ func (l *life) run() error {
 		if l.opts.background {
 			l.ready()
 		}
-		registration, err = l.register()
+		registration, err = l.registerInTime()
 	}
 	if registration == nil {
 		l.unwant(err)
@@ -121,24 +123,48 @@ func (l *life) run() error {
 
 // registered is the life of a registered server.
 func (l *life) registered(registration registry.Registration) error {
-	l.setEntry(registration)
-	over := make(chan struct{})
-	var helpers sync.WaitGroup
-	helpers.Go(func() { l.follow(registration.Events(), over) })
-	helpers.Go(func() { l.keepUp(registration) })
-	helpers.Go(l.warnOfProbe)
+	var probing sync.WaitGroup
+	probing.Go(l.warnOfProbe)
 	l.enter(StateRegistered)
 	if !l.opts.background {
 		l.ready()
 	}
-	<-l.wanted.Done()
+	for l.keep(registration) {
+		registration = l.registerAnew()
+	}
+	probing.Wait()
+	l.linger()
+	return l.close()
+}
 
-	l.drain()
+// keep takes care of a registration until the server is no longer wanted, which
+// then drains, or its ID has been taken by another process. In the end there is no
+// registration. nil is none from the beginning.
+func (l *life) keep(registration registry.Registration) (taken bool) {
+	if registration == nil {
+		<-l.wanted.Done()
+		l.drain()
+		return false
+	}
+	l.setEntry(registration)
+	ctx, stop := context.WithCancel(l.wanted)
+	defer stop()
+	lost, over := make(chan struct{}, 1), make(chan struct{})
+	var helpers sync.WaitGroup
+	helpers.Go(func() { l.follow(registration.Events(), lost, over) })
+	helpers.Go(func() { l.keepUp(ctx, registration) })
+	select {
+	case <-l.wanted.Done():
+		l.drain()
+	case <-lost:
+		taken = true
+		l.setEntry(nil)
+	}
+	stop()
 	l.deregister(registration)
 	close(over)
 	helpers.Wait()
-	l.linger()
-	return l.close()
+	return taken
 }
 
 // ready tells those who wait for the server that it can be called.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,8 +22,8 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// TestAnyLife plays random lives: calls arrive, the registry fails, hangs and
-// recovers, the program shuts down, stops, closes its listener and starts again,
+// TestAnyLife plays random lives: calls and signals arrive, the registry fails, hangs
+// and recovers, the program shuts down, stops, closes its listener and starts again,
 // in any order and several at the same instant. The rules are checked where they
 // could be broken and, by check, at the end.
 func TestAnyLife(t *testing.T) {
@@ -38,6 +40,9 @@ type model struct {
 	*rig
 	rnd                                    *rand.Rand // for play alone
 	deregisterTimeout, drainDelay, grace   time.Duration
+	signals                                chan os.Signal
+	signalled                              []os.Signal // those that count; for play alone
+	lastSignal                             time.Time
 	calls                                  sync.WaitGroup
 	mu                                     sync.Mutex // guards all below
 	entered                                map[registrar.State]time.Time
@@ -54,7 +59,7 @@ type model struct {
 }
 
 func newModel(t *testing.T, rnd *rand.Rand) *model {
-	m := &model{rnd: rnd, entered: map[registrar.State]time.Time{}}
+	m := &model{rnd: rnd, entered: map[registrar.State]time.Time{}, signals: make(chan os.Signal, 4)}
 	m.deregisterTimeout = m.oneOf(time.Millisecond, 3*time.Second)
 	m.drainDelay = m.oneOf(0, time.Second, 7*time.Second)
 	m.grace = m.oneOf(0, 2*time.Second, 10*time.Second)
@@ -81,7 +86,8 @@ func (m *model) fault(format string, args ...any) {
 
 // play lives one life.
 func (m *model) play() {
-	m.serve()
+	go func() { m.result <- registrar.RunWith(m.ctx, m.signals, m.Registrar, m.server, m.lis) }()
+	synctest.Wait()
 	for range 60 {
 		if m.rnd.IntN(3) > 0 {
 			time.Sleep(time.Duration(m.rnd.Int64N(int64(time.Second))))
@@ -125,9 +131,11 @@ func (m *model) act() {
 				m.fault("a second Serve returned %v", err)
 			}
 		})
-	case n < 92:
+	case n < 91:
 		m.wantDown(false)
 		m.cancel()
+	case n < 93:
+		m.signal([]os.Signal{os.Interrupt, syscall.SIGTERM}[m.rnd.IntN(2)])
 	case n < 95:
 		m.shutdown(m.oneOf(0, time.Second, 10*time.Second))
 	case n < 96:
@@ -142,6 +150,20 @@ func (m *model) act() {
 		m.closedByProgram = true
 		m.mu.Unlock()
 		m.lis.Close()
+	}
+}
+
+// signal sends a signal: the first one shuts down, the second one stops, unless it is
+// the echo of the first.
+func (m *model) signal(s os.Signal) {
+	count := len(m.signalled)
+	if count == 0 || s != m.signalled[count-1] || time.Since(m.lastSignal) >= 100*time.Millisecond {
+		m.signalled, m.lastSignal = append(m.signalled, s), time.Now()
+		m.wantDown(count > 0)
+	}
+	select {
+	case m.signals <- s:
+	default: // nobody listens any more
 	}
 }
 

@@ -159,9 +159,10 @@ func WithSelfProbe(mode ProbeMode, opts ...grpc.DialOption) Option {
 // Alive is what answers a probe (see WithSelfProbe) at its registered address. Who
 // does not, like a process that was killed, is replaced; with a warning in the log
 // if somebody answers there who cannot be told. An ID that was not given to New is
-// unique and not looked for. Processes that find out later, because the registry
-// could not show them to each other before, are told by the event
-// registry.Collision, which is logged as an error.
+// unique and not looked for. A process that finds out later that another has taken its
+// ID, because the registry could not show them to each other before, is told by the
+// event registry.Collision, which is logged as an error; with this option it then
+// registers anew, under an ID of its own.
 func WithUniqueID() Option { return func(o *options) { o.uniqueID = true } }
 
 // WithHealthServer is the health service whose status to set, for the program

@@ -14,16 +14,32 @@ import (
 // registerBackoff is between tries, for registries that do not retry themselves.
 var registerBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 5 * time.Second}
 
-// register tries until it has worked, the register timeout has passed (if that
-// counts), trying again is useless, or the server is no longer wanted: then it
-// returns neither a registration nor an error.
-func (l *life) register() (registry.Registration, error) {
-	ctx := l.wanted
-	if !l.opts.background {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, l.opts.registerTimeout)
-		defer cancel()
+// registerInTime is register within the register timeout, if that counts.
+func (l *life) registerInTime() (registry.Registration, error) {
+	if l.opts.background {
+		return l.register(l.wanted)
 	}
+	ctx, cancel := context.WithTimeout(l.wanted, l.opts.registerTimeout)
+	defer cancel()
+	return l.register(ctx)
+}
+
+// registerAnew registers a server whose ID another process has taken under another
+// one. The registration is nil if the server is no longer wanted, or cannot be
+// registered at all.
+func (l *life) registerAnew() registry.Registration {
+	l.rename(withRandom(l.Instance().ID))
+	l.opts.logger.Warn("registrar: taking another ID", slog.String("id", l.Instance().ID))
+	registration, err := l.register(l.wanted)
+	if err != nil {
+		l.opts.logger.Error("registrar: the server is no longer registered", slog.Any("error", err))
+	}
+	return registration
+}
+
+// register tries until it has worked, ctx has ended, trying again is useless, or the
+// server is no longer wanted: then it returns neither a registration nor an error.
+func (l *life) register(ctx context.Context) (registry.Registration, error) {
 	var told string
 	for n := 0; ; n++ {
 		registration, err := l.tryRegister(ctx)
@@ -71,8 +87,9 @@ func (l *life) tryRegister(ctx context.Context) (registry.Registration, error) {
 }
 
 // follow reports the events of the registration until they end, or until it is
-// over and those before that have been reported.
-func (l *life) follow(events <-chan registry.Event, over <-chan struct{}) {
+// over and those before that have been reported. It says so once in lost if another
+// process has taken the ID and this one is to take another.
+func (l *life) follow(events <-chan registry.Event, lost chan<- struct{}, over <-chan struct{}) {
 	for {
 		select {
 		case e, ok := <-events:
@@ -80,6 +97,12 @@ func (l *life) follow(events <-chan registry.Event, over <-chan struct{}) {
 				return
 			}
 			l.report(e)
+			if e.Kind == registry.Collision && l.opts.uniqueID {
+				select {
+				case lost <- struct{}{}:
+				default:
+				}
+			}
 			continue
 		case <-over:
 		}

@@ -23,11 +23,16 @@ import (
 // signal that was ignored when the program was started, as nohup does with
 // SIGHUP, stays ignored.
 func Run(ctx context.Context, r *Registrar, srv *grpc.Server, lis net.Listener) error {
-	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 4)              // two that matter, and the echo of each
 	if wanted := wantedSignals(); len(wanted) > 0 { // none would be all to Notify
 		signal.Notify(signals, wanted...)
 	}
+	return r.serveUntil(ctx, signals, srv, lis)
+}
+
+// serveUntil is Serve until a signal comes, or ctx ends.
+func (r *Registrar) serveUntil(ctx context.Context, signals chan os.Signal, srv *grpc.Server, lis net.Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
 	ended := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {

@@ -116,20 +116,18 @@ func (r *Registrar) setEntry(entry registry.Registration) {
 }
 
 // keepUp writes what has changed while the entry was being made, and lets the
-// weight grow until it is warm, or the server no longer wanted.
-func (l *life) keepUp(entry registry.Registration) {
+// weight grow until it is warm, or ctx has ended.
+func (l *life) keepUp(ctx context.Context, entry registry.Registration) {
 	if !entry.Instance().Equal(l.Instance()) {
-		l.rewrite(entry)
+		l.rewrite(ctx, entry)
 	}
-	if l.opts.slowStart == 0 {
-		return
-	}
-	for step := 1; step <= warmSteps; step++ {
-		if backoff.Wait(l.wanted, l.opts.slowStart/warmSteps) != nil {
+	for l.opts.slowStart > 0 && l.warmed < warmSteps {
+		if backoff.Wait(ctx, l.opts.slowStart/warmSteps) != nil {
 			return
 		}
-		if l.grow(step) {
-			l.rewrite(entry)
+		l.warmed++
+		if l.grow(l.warmed) {
+			l.rewrite(ctx, entry)
 		}
 	}
 }
@@ -148,10 +146,10 @@ func (r *Registrar) grow(step int) bool {
 }
 
 // rewrite is write on behalf of nobody; what fails the registration tries again.
-func (l *life) rewrite(entry registry.Registration) {
-	ctx, cancel := context.WithTimeout(l.wanted, l.opts.registerTimeout)
+func (l *life) rewrite(ctx context.Context, entry registry.Registration) {
+	bounded, cancel := context.WithTimeout(ctx, l.opts.registerTimeout)
 	defer cancel()
-	if err := l.write(ctx, entry); err != nil && l.wanted.Err() == nil {
+	if err := l.write(bounded, entry); err != nil && ctx.Err() == nil {
 		l.opts.logger.Warn("registrar: the registry does not know the change yet", slog.Any("error", err))
 	}
 }

@@ -121,7 +121,7 @@ func startStock(t *testing.T, registry string, rate float64) (finish func() repo
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &stock{client: echov1.NewEchoClient(conn), result: report{Errors: map[string]int64{}}}
 	var load sync.WaitGroup
-	load.Go(func() { s.load(ctx, rate) })
+	load.Go(func() { s.result.Seconds = openLoop(ctx, rate, s.call) })
 	end := sync.OnceFunc(func() {
 		cancel()
 		load.Wait()
@@ -136,26 +136,6 @@ type stock struct {
 	client echov1.EchoClient
 	mu     sync.Mutex // guards result
 	result report
-}
-
-// load makes the calls that are due until ctx ends, and waits for their answers.
-func (s *stock) load(ctx context.Context, rate float64) {
-	began := time.Now()
-	var calls sync.WaitGroup
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for made := 0.0; ; {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			s.result.Seconds = time.Since(began).Seconds()
-			calls.Wait()
-			return
-		}
-		for ; made < rate*time.Since(began).Seconds(); made++ {
-			calls.Go(s.call)
-		}
-	}
 }
 
 func (s *stock) call() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/rollcall-go/rollcall/internal/backoff"
@@ -16,13 +15,9 @@ const (
 	// settleAfter is when a change has reached all nodes that it will reach: then
 	// it is looked for, or written once more.
 	settleAfter = time.Second
-	// rewriteEvery is how often, give or take 20 %, the same content is registered
-	// again: nodes that missed it learn of it in no other way.
-	rewriteEvery = 5 * time.Minute
-	// checkFreely is the size of a service up to which everybody looks for itself
-	// in the set at every rewrite; in larger ones by turns, since with N of them
-	// that is N² entries to send.
-	checkFreely = 1000
+	// checkEvery is how often, give or take 20 %, the nodes are checked: those that
+	// have missed something learn of it in no other way.
+	checkEvery = 5 * time.Minute
 )
 
 // task is what the goroutine that keeps a registration does at its time.
@@ -30,12 +25,12 @@ type task int
 
 const (
 	taskBeat  task = iota // renew
-	taskCheck             // look whether the entry is there and ours
-	taskWrite             // register again
+	taskCheck             // look whether the entry is there and ours, at all nodes
+	taskWrite             // register what has changed
 	tasks
 )
 
-// plan says when each task is due next.
+// plan says when each task is due next; zero: not at all.
 type plan [tasks]time.Time
 
 func newPlan(heartbeat time.Duration) plan {
@@ -43,7 +38,6 @@ func newPlan(heartbeat time.Duration) plan {
 	return plan{
 		taskBeat:  now.Add(heartbeat - rand.N(heartbeat/2+1)), // who starts together need not beat together
 		taskCheck: now.Add(settleAfter + rand.N(settleAfter)),
-		taskWrite: now.Add(backoff.Jitter(rewriteEvery, 0.2)),
 	}
 }
 
@@ -57,7 +51,7 @@ func beatDelay(heartbeat time.Duration) time.Duration {
 func (p plan) next() (task, time.Time) {
 	first := taskBeat // if several are due at once
 	for t, at := range p {
-		if at.Before(p[first]) {
+		if !at.IsZero() && at.Before(p[first]) {
 			first = task(t)
 		}
 	}
@@ -71,20 +65,35 @@ func (r *registration) schedule(t task, d time.Duration) {
 	r.plan[t] = time.Now().Add(d)
 }
 
-// postpone plans a beat for d from now, and everything else for later.
-func (r *registration) postpone(d time.Duration) {
+// postpone plans a beat for d from now, and everything else for later, also what
+// has failed; a check comes round by itself.
+func (r *registration) postpone(failed task, d time.Duration) {
 	at := time.Now().Add(d)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if failed == taskWrite {
+		r.plan[failed] = at
+	}
 	for t := range r.plan {
-		if r.plan[t].Before(at) {
+		if !r.plan[t].IsZero() && r.plan[t].Before(at) {
 			r.plan[t] = at
 		}
 	}
 	r.plan[taskBeat] = at
 }
 
-// await waits for the next task; false when ctx has ended.
+// takeOff takes t, which is due, off the plan, unless that has changed.
+func (r *registration) takeOff(t task, due time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.plan[t].Equal(due) {
+		return false
+	}
+	r.plan[t] = time.Time{}
+	return true
+}
+
+// await waits for the next task and takes it off the plan; false when ctx has ended.
 func (r *registration) await(ctx context.Context) (task, bool) {
 	for {
 		r.mu.Lock()
@@ -97,7 +106,12 @@ func (r *registration) await(ctx context.Context) (task, bool) {
 		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
-			return next, ctx.Err() == nil
+			if ctx.Err() != nil {
+				return 0, false
+			}
+			if r.takeOff(next, at) {
+				return next, true
+			}
 		case <-r.replan:
 			timer.Stop()
 		case <-ctx.Done():
@@ -110,10 +124,10 @@ func (r *registration) await(ctx context.Context) (task, bool) {
 // beater is the state of the goroutine that keeps a registration.
 type beater struct {
 	*registration
-	fails    int    // tasks in a row that failed
-	failure  string // the last one that was reported
-	losses   int    // beats in a row to which the entry was not there
-	collided string // the other process that was reported
+	fails   int    // tasks in a row that failed
+	failure string // the last one that was reported
+	losses  int    // beats in a row to which the entry was not there
+	size    int    // of the service, when it was last looked at
 }
 
 // keep renews the registration until ctx ends, and never gives up before.
@@ -133,7 +147,7 @@ func (r *registration) keep(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			r.postpone(again.Delay(b.fails))
+			r.postpone(next, again.Delay(b.fails))
 			b.fails++
 			b.failed(err)
 		default:
@@ -143,11 +157,20 @@ func (r *registration) keep(ctx context.Context) {
 	}
 }
 
+// do does a task. While another process has the entry, a beat would keep that
+// alive and a write replace it: then all that is done is to look whether it still has.
 func (b *beater) do(ctx context.Context, t task) error {
-	switch t {
-	case taskCheck:
+	switch {
+	case t != taskCheck && b.holder() != "":
+		b.schedule(t, beatDelay(b.client.heartbeat))
 		return b.check(ctx)
-	case taskWrite:
+	case t == taskCheck && !myTurn(b.size):
+		b.schedule(t, backoff.Jitter(checkEvery, 0.2))
+		return b.rewrite(ctx)
+	case t == taskCheck:
+		b.schedule(t, backoff.Jitter(checkEvery, 0.2))
+		return b.check(ctx)
+	case t == taskWrite:
 		return b.rewrite(ctx)
 	default:
 		return b.beat(ctx)
@@ -204,6 +227,7 @@ func (b *beater) beat(ctx context.Context) error {
 		}
 		b.schedule(taskBeat, backoff.Policy{Base: 2 * settleAfter, Max: b.client.heartbeat}.Delay(b.losses))
 		b.losses++
+		b.schedule(taskCheck, settleAfter+rand.N(b.client.heartbeat))
 	default:
 		b.losses = 0
 		b.schedule(taskBeat, beatDelay(b.client.heartbeat))
@@ -220,15 +244,14 @@ func (b *beater) restore(ctx context.Context, n *node, why string) error {
 	if err != nil {
 		return err
 	}
-	b.schedule(taskWrite, backoff.Jitter(rewriteEvery, 0.2))
 	if b.losses == 0 {
 		b.send(registry.Registered, n, nil)
 	}
 	return nil
 }
 
-// rewrite registers what is wanted: for the first time, if an Update could not, or
-// else once more.
+// rewrite registers what is wanted: for the first time, if an Update could not, and
+// then once more, lest nodes got it in the wrong order.
 func (b *beater) rewrite(ctx context.Context) error {
 	b.mu.Lock()
 	news := !b.stored.Equal(b.wanted)
@@ -239,65 +262,6 @@ func (b *beater) rewrite(ctx context.Context) error {
 	if news {
 		b.send(registry.Registered, nil, nil)
 		b.schedule(taskWrite, settleAfter)
-		return nil
-	}
-	b.schedule(taskWrite, backoff.Jitter(rewriteEvery, 0.2))
-	return nil
-}
-
-// check looks whether the registry shows the instance as it was stored. What a
-// node has acknowledged may be missing all the same, or be somebody else's.
-func (b *beater) check(ctx context.Context) error {
-	var a answer
-	var at *node
-	var acked ack
-	err := b.operate(ctx, func(ctx context.Context) error {
-		acked = b.acked
-		return b.client.nodes.each(ctx, map[*node]bool{}, acked.node, func(ctx context.Context, n *node) (err error) {
-			a, err = b.client.fetch(ctx, n, b.id.AppID)
-			at = n
-			return err
-		})
-	})
-	if err != nil {
-		return err
-	}
-	b.planCheck(len(a.entries))
-	i := slices.IndexFunc(a.entries, func(e wire.Instance) bool {
-		return e.Hostname == b.id.Hostname && e.AppID == b.id.AppID && e.Env == b.id.Env
-	})
-	if i < 0 {
-		return b.restore(ctx, at, "it has acknowledged the instance and does not know it")
-	}
-	return b.compare(ctx, at, acked, a.entries[i])
-}
-
-// planCheck plans the next check, the later the larger the set.
-func (b *beater) planCheck(size int) {
-	wait := backoff.Jitter(rewriteEvery, 0.2)
-	for rand.N(max(size, 1)) >= checkFreely {
-		wait += rewriteEvery
-	}
-	b.schedule(taskCheck, wait)
-}
-
-// compare acts on what the registry shows under this identity.
-func (b *beater) compare(ctx context.Context, at *node, acked ack, entry wire.Instance) error {
-	shown, _, err := decode(entry)
-	stored := b.Instance()
-	if err == nil && shown.Equal(stored) {
-		b.collided = ""
-		return nil
-	}
-	ours := err == nil && shown.Life == stored.Life && (shown.Life != "" || slices.Equal(shown.Addrs, stored.Addrs))
-	later := at != acked.node || acked.date.IsZero() || !time.Unix(0, entry.RegTimestamp).Before(acked.date)
-	if ours || !later {
-		return b.write(ctx) // an older content or predecessor has won a race between nodes
-	}
-	other := fmt.Sprintf("life %q at %v", shown.Life, entry.Addrs)
-	if b.collided != other {
-		b.collided = other
-		b.send(registry.Collision, at, fmt.Errorf("another process has registered as %q: %s", b.id.Hostname, other))
 	}
 	return nil
 }

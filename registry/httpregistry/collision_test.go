@@ -43,6 +43,102 @@ func TestCollision(t *testing.T) {
 	}
 }
 
+// The ID is left to the process that has taken it, until that is gone.
+func TestAnIDThatAnotherProcessHasIsLeftToIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		mine, other := instance("s", 1), instance("s", 1)
+		other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
+		r := mustRegister(t, n.client(three[:1]), mine)
+		shows := func(when, life string) {
+			t.Helper()
+			snap, _ := n.client(three[:1]).Fetch(t.Context(), "s")
+			if got := append(snap.Instances, registry.Instance{})[0].Life; got != life {
+				t.Errorf("%s the registry shows the life %q, want %q", when, got, life)
+			}
+		}
+		node.put(other)
+		pass(3 * time.Second)
+		since := time.Now()
+		pass(time.Hour)
+		if got := len(node.asked(wire.PathRenew, since)) + len(node.asked(wire.PathRegister, since)); got > 0 {
+			t.Errorf("the entry of the other was renewed or replaced %d times", got)
+		}
+		shows("while the other lives,", other.Life)
+		node.drop("s", "i1")
+		pass(31 * time.Second)
+		shows("a heartbeat after the other has left,", mine.Life)
+		node.put(other)
+		pass(6 * time.Minute)
+		if err := r.Deregister(t.Context()); err != nil {
+			t.Error(err)
+		}
+		shows("after the end", other.Life)
+	})
+}
+
+// An update takes the ID back, and then it is this one's to give up.
+func TestAnUpdateTakesAnIDBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		r := mustRegister(t, n.client(three[:1]), instance("s", 1))
+		other := instance("s", 1)
+		other.Life = "another"
+		node.put(other)
+		pass(3 * time.Second)
+		if err := r.Update(t.Context(), instance("s", 1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Deregister(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if snap, err := n.client(three[:1]).Fetch(t.Context(), "s"); err == nil {
+			t.Errorf("the registry still shows %v", snap.Instances)
+		}
+	})
+}
+
+// At a node that has missed the register a predecessor is one all the same, by that
+// node's own clock, and another process is another.
+func TestWhoIsRegisteredAtAnotherNode(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		after     bool
+		collision bool
+	}{{"a predecessor", false, false}, {"another process", true, true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNetwork(t)
+				nodes := n.lazyNodes()
+				other := instance("s", 1)
+				other.Life = "another"
+				put := func() { nodes[1].put(other) }
+				if !tt.after {
+					put()
+					pass(2 * time.Second)
+				}
+				c := n.client(three)
+				c.nodes.start = 0
+				r := mustRegister(t, c, instance("s", 1))
+				if tt.after {
+					pass(100 * time.Millisecond)
+					put()
+				}
+				pass(8 * time.Second)
+				if got := slices.Contains(eventsOf(r), registry.Collision); got != tt.collision {
+					t.Errorf("collision: %v, want %v", got, tt.collision)
+				}
+				snap, err := n.client(three[1:2]).Fetch(t.Context(), "s")
+				if err != nil || (snap.Instances[0].Life == other.Life) != tt.collision {
+					t.Errorf("the node shows %+v, %v", snap.Instances, err)
+				}
+			})
+		})
+	}
+}
+
 // An entry from before is no collision but a lost write: it is written again.
 func TestAPredecessorIsNoCollision(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -72,6 +72,7 @@ type Client struct {
 	life      context.Context // ends when everything is deregistered
 	endLife   context.CancelFunc
 	following sync.WaitGroup // what start starts
+	beating   sync.WaitGroup // what keeps the registrations
 	start     sync.Once      // of the goroutine that follows the list of nodes
 	closing   once
 
@@ -250,6 +251,7 @@ func (c *Client) Close() error {
 		ending.Wait()
 		c.endLife()
 		c.following.Wait()
+		c.beating.Wait()
 		c.closeIdle()
 	})
 	return nil

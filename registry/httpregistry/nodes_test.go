@@ -40,8 +40,9 @@ func TestCallsStickToANode(t *testing.T) {
 		mustRegister(t, c, instance("other", 2))
 		pass(10 * time.Minute)
 		for addr, node := range nodes {
-			if got := len(node.requests); (got > 0) != (addr == snap.Source) {
-				t.Errorf("%s was asked %d times, sticky is %s", addr, got, snap.Source)
+			looks := slices.DeleteFunc(node.asked(wire.PathFetch, time.Time{}), func(r request) bool { return r.body["appid"] != "s" })
+			if beats := node.asked(wire.PathRenew, time.Time{}); (len(looks) > 0 && len(beats) > 0) != (addr == snap.Source) {
+				t.Errorf("%s was asked %d times and sent %d beats, sticky is %s", addr, len(looks), len(beats), snap.Source)
 			}
 		}
 		n.kill(snap.Source)
@@ -85,11 +86,18 @@ func TestDeadNodesAreOffTheHotPath(t *testing.T) {
 			live.put(instance(fmt.Sprint("s", i), i))
 			watchIt(t, c, fmt.Sprint("s", i))
 		}
-		mustRegister(t, c, instance("own", 1))
 		pass(time.Hour)
 		for _, addr := range three[:2] {
 			if got := n.dialled(addr, time.Time{}); got != 1 {
 				t.Errorf("%s was dialled %d times in an hour with another node alive, want once", addr, got)
+			}
+		}
+		mustRegister(t, c, instance("own", 1))
+		since := time.Now()
+		pass(time.Hour)
+		for _, addr := range three[:2] {
+			if got := n.dialled(addr, since); got > 17 {
+				t.Errorf("%s was dialled %d times in an hour, want no more often than a registration looks for itself", addr, got)
 			}
 		}
 	})
@@ -213,7 +221,7 @@ func TestImpatientCallersHarmNobody(t *testing.T) {
 				time.Sleep(40 * time.Millisecond)
 				node.Server.ServeHTTP(w, r)
 			}
-			node.put(instance("s", 1))
+			node.put(instance("s", 1), instance("own", 1))
 			node.answer(wire.PathFetch, slow)
 			node.answer(wire.PathRenew, slow)
 		}

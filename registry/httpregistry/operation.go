@@ -66,6 +66,7 @@ func (r *registration) post(ctx context.Context, n *node) error {
 	r.mu.Unlock()
 	ctx, cancel := r.sheltered(ctx)
 	defer cancel()
+	sent := time.Now()
 	got, err := r.client.post(ctx, n, wire.PathRegister, encode(r.client.env, inst))
 	if err != nil {
 		if !undone(err) && !slices.Contains(r.lost, n) {
@@ -76,10 +77,10 @@ func (r *registration) post(ctx context.Context, n *node) error {
 	if got.Code != wire.CodeOK {
 		return &refusal{got.Code, fmt.Sprintf("refused with code %d", got.Code)}
 	}
-	r.lost, r.acked = nil, ack{n, got.date}
+	r.lost, r.acked = nil, ack{n, sent}
 	r.mu.Lock()
 	news := !r.stored.Equal(inst)
-	r.stored = inst
+	r.stored, r.other = inst, ""
 	r.mu.Unlock()
 	if news {
 		r.client.written(inst.Service)

@@ -23,7 +23,7 @@ var quirks = []struct {
 	{"renew every 30 s with jitter, to one node", "TestHeartbeat"},
 	{"a renew answered 404: register again at that node, without a stampede", "TestALostInstanceIsRegisteredAgainWhereItIsMissing TestNoStampedeAfterARestart TestARegistryThatKeepsForgettingIsNotHammered"},
 	{"a register is verified early", "TestARegistrationIsVerifiedEarly TestTheBeatNeverGivesUp"},
-	{"registered again now and then, and soon after a change", "TestAntiEntropy TestUpdateReplacesAllAndWritesTwice"},
+	{"registered again now and then, and soon after a change", "TestEveryNodeShowsTheInstance TestChecksAreRareInLargeServices TestUpdateReplacesAllAndWritesTwice"},
 	{"operations on one instance are spaced", "TestOperationsAreSpaced"},
 	{"a change replaces the whole instance", "TestUpdateReplacesAllAndWritesTwice"},
 	{"404 to a cancel is done, and every node is told", "TestDeregisterTellsEveryNodeThatAnswers TestDeregisterTriesASecondNodeAfter404 TestBeatAndDeregisterNeverCross"},

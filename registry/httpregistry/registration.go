@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -28,9 +29,9 @@ type registration struct {
 	id     wire.Identity
 	events *events.Feed
 
-	life    context.Context // ends when Deregister begins
-	end     context.CancelFunc
-	beating sync.WaitGroup // the goroutine that keeps it
+	life   context.Context // ends when Deregister begins
+	end    context.CancelFunc
+	beaten chan struct{} // closed when the goroutine that keeps it has ended
 
 	leaving once
 	result  error // of leaving
@@ -43,6 +44,7 @@ type registration struct {
 	mu     sync.Mutex // guards all below; nothing is called under it but claim
 	wanted registry.Instance
 	stored registry.Instance // wanted, as far as the registry has taken it
+	other  string            // the process that the registry shows instead; "" for none
 	plan   plan
 	replan chan struct{} // has room for one: plan was changed from outside
 }
@@ -50,7 +52,7 @@ type registration struct {
 // ack is a node's word that it has taken an instance.
 type ack struct {
 	node *node
-	date time.Time // its clock; zero if it did not say
+	sent time.Time // when it was asked
 }
 
 // Register implements registry.Registry.
@@ -86,7 +88,10 @@ func (c *Client) register(ctx context.Context, inst registry.Instance) (*registr
 		return nil, err
 	}
 	r.plan = newPlan(c.heartbeat)
-	r.beating.Go(func() { r.keep(r.life) })
+	c.beating.Go(func() {
+		defer close(r.beaten)
+		r.keep(r.life)
+	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.registrations[r] = struct{}{}
@@ -117,7 +122,7 @@ func newRegistration(c *Client, claimed *claim.Claim, inst registry.Instance) *r
 		id:   wire.Identity{Env: c.env, AppID: inst.Service, Hostname: inst.ID},
 		turn: make(chan struct{}, 1), leaving: newOnce(),
 		wanted: inst,
-		replan: make(chan struct{}, 1),
+		beaten: make(chan struct{}), replan: make(chan struct{}, 1),
 	}
 	r.life, r.end = context.WithCancel(context.Background())
 	return r
@@ -160,6 +165,7 @@ func (r *registration) update(ctx context.Context, inst registry.Instance) error
 	// Written, it is written once more, lest nodes got it in the wrong order;
 	// not written, the beat takes over.
 	r.schedule(taskWrite, settleAfter)
+	r.schedule(taskCheck, 2*settleAfter+rand.N(settleAfter))
 	select {
 	case r.replan <- struct{}{}:
 	default:
@@ -188,7 +194,8 @@ func (r *registration) want(inst registry.Instance) error {
 }
 
 // Deregister implements registry.Registration. It tries for at most one lease:
-// after that the registry drops the instance anyway.
+// after that the registry drops the instance anyway. An entry that another process
+// has replaced is left to that.
 func (r *registration) Deregister(ctx context.Context) error {
 	r.leaving.do(func() { r.result = r.leave(ctx) })
 	return r.result
@@ -196,11 +203,17 @@ func (r *registration) Deregister(ctx context.Context) error {
 
 func (r *registration) leave(ctx context.Context) error {
 	r.end()
-	r.beating.Wait()
 	ctx, cancel := context.WithTimeout(ctx, r.client.lease)
 	defer cancel()
 	defer context.AfterFunc(r.client.life, cancel)()
-	err := r.client.insist(ctx, r.cancel)
+	select {
+	case <-r.beaten:
+	case <-ctx.Done(): // then nothing is cancelled either
+	}
+	var err error
+	if r.holder() == "" {
+		err = r.client.insist(ctx, r.cancel)
+	}
 	if err != nil {
 		err = fmt.Errorf("httpregistry: deregister %q of %q (env %q): %w", r.id.Hostname, r.id.AppID, r.id.Env, err)
 	}

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -266,56 +264,6 @@ func TestAFlappingRegistry(t *testing.T) {
 				if got, err := w.last(); got != five || err != nil {
 					t.Errorf("in the end: %s, %v", got, err)
 				}
-			})
-		})
-	}
-}
-
-// A thousand processes that find themselves forgotten do not come back in one moment.
-func TestNoStampedeAfterARestart(t *testing.T) {
-	for gone, count := range map[time.Duration]int{0: 200, 2 * time.Minute: 1000} {
-		t.Run(gone.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				n := newNetwork(t)
-				n.registry(three[0])
-				http := n.http()
-				var clients []*Client
-				for i := range count {
-					c, err := New(three[:1], WithHTTPClient(http))
-					if err != nil {
-						t.Fatal(err)
-					}
-					clients = append(clients, c)
-					mustRegister(t, c, registry.Instance{Service: fmt.Sprint("s", i/20), ID: fmt.Sprint(i), Addrs: []string{fmt.Sprintf("h%d:1", i)}})
-				}
-				pass(40 * time.Second)
-				n.kill(three[0])
-				pass(gone)
-				restarted := time.Now()
-				node := n.registry(three[0])
-				pass(30 * time.Second)
-				perSecond := map[time.Duration]int{}
-				back := map[any]bool{}
-				for _, r := range node.asked(wire.PathRegister, time.Time{}) {
-					perSecond[r.at.Sub(restarted).Truncate(time.Second)]++
-					back[r.body["hostname"]] = true
-				}
-				if len(back) != count {
-					t.Errorf("%d of %d are back after one heartbeat", len(back), count)
-				}
-				var rates []int
-				for _, rate := range perSecond {
-					rates = append(rates, rate)
-				}
-				slices.Sort(rates)
-				if peak := rates[len(rates)-1]; peak > count/5 {
-					t.Errorf("%d registered within one second: %v", peak, perSecond)
-				}
-				var leaving sync.WaitGroup
-				for _, c := range clients {
-					leaving.Go(func() { c.Close() })
-				}
-				leaving.Wait()
 			})
 		})
 	}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package httpregistry
+
+const raceDetector = false
