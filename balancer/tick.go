@@ -46,10 +46,13 @@ func (e *engine) wakeLocked() {
 }
 
 func (e *engine) scheduleTick(now time.Duration) {
-	period := tickEvery + time.Duration(len(e.order))*tickPerInstance
-	e.due = now + period
+	e.due = now + e.tickPeriod()
 	e.goroutines.Add(1)
-	e.ticker = time.AfterFunc(period, e.tick)
+	e.ticker = time.AfterFunc(e.tickPeriod(), e.tick)
+}
+
+func (e *engine) tickPeriod() time.Duration {
+	return tickEvery + time.Duration(len(e.order))*tickPerInstance
 }
 
 // tick looks at all instances, and sleeps when nothing happens to them any more.
