@@ -178,7 +178,7 @@ func (e *engine) tried(c *child, o outcome) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := &c.health
-	if h.trying = false; !h.suspect {
+	if h.trying = false; !h.suspect || c.gone || e.shut {
 		return
 	}
 	switch {
@@ -187,7 +187,7 @@ func (e *engine) tried(c *child, o outcome) {
 			e.reinstate(c, "it answers again")
 		}
 	case h.stalled && o != unsent:
-		h.until = e.now() + min(stalledTrial<<h.failures, maxStalledTrial)
+		h.until = e.now() + min(stalledTrial<<min(h.failures, 8), maxStalledTrial)
 		h.failures++
 	case o == bad:
 		e.eject(c, e.now(), 1, "it still fails")
