@@ -60,6 +60,7 @@ type engine struct {
 	ticker   *time.Timer   // of the next tick; nil while asleep
 	due      time.Duration // when the next tick is
 	active   time.Duration // when there was a reason to tick last
+	lastPick time.Duration // when somebody was last seen to have been picked
 	compared time.Duration // when failures were compared last
 	rebuilt  time.Duration // when the snapshot was made
 	slowing  bool          // somebody starts slowly

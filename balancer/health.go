@@ -89,7 +89,7 @@ func (e *engine) reinstate(c *child, why string) {
 	h := &c.health
 	h.suspect, h.stalled, h.inUse, h.trying = false, false, false, false
 	h.pulse = pulse{heard: e.now()}
-	c.tally.consecutive.Store(0)
+	c.tally.forgive()
 	e.withdraw(c)
 	e.rerank(c)
 	logger.Infof("%s is back: %s", c.id, why)
@@ -123,8 +123,12 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 		if h.pulse.watching != watching {
 			e.note(c)
 		}
+		if h.pulse.asked && now-h.pulse.heard > e.tickPeriod() {
+			c.tally.atLeast(now - h.pulse.heard - e.tickPeriod())
+		}
 	}
 	if picked {
+		e.lastPick = now
 		c.conn.onPick.Or(takeTime)
 	}
 	if answered {
@@ -134,7 +138,7 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	case !h.suspect || now < h.until:
 	case !h.trying && e.picker.trial.CompareAndSwap(nil, c.conn):
 		h.trying, h.offered = true, now
-	case h.trying && picked && now-h.offered > maxOffer && e.withdraw(c):
+	case h.trying && now-h.offered > maxOffer && e.lastPick > h.offered && e.withdraw(c):
 		e.reinstate(c, "no call to try it with")
 	}
 	return picked || answered || h.suspect || h.pulse.watching
@@ -174,7 +178,7 @@ func (e *engine) tried(c *child, o outcome) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := &c.health
-	if h.trying = false; !h.suspect {
+	if h.trying = false; !h.suspect || c.gone || e.shut {
 		return
 	}
 	switch {
@@ -183,7 +187,7 @@ func (e *engine) tried(c *child, o outcome) {
 			e.reinstate(c, "it answers again")
 		}
 	case h.stalled && o != unsent:
-		h.until = e.now() + min(stalledTrial<<h.failures, maxStalledTrial)
+		h.until = e.now() + min(stalledTrial<<min(h.failures, 8), maxStalledTrial)
 		h.failures++
 	case o == bad:
 		e.eject(c, e.now(), 1, "it still fails")

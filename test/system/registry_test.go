@@ -135,7 +135,9 @@ func TestDeadRegistryNodes(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		l.endWithoutFailure("a")
 		for _, addr := range []string{dead1, dead2} {
-			if n := w.Network.Dials(addr); n > 2 { // there are two processes, and each stays with the node that answers
+			// Each of two processes stays with the node that answers; a server looks for
+			// itself at every node soon after its start and then every 4 to 6 minutes.
+			if n := w.Network.Dials(addr); n > 2+3 {
 				t.Errorf("the dead node %s was dialled %d times in 10 minutes", addr, n)
 			}
 		}
