@@ -88,7 +88,18 @@ func (e *engine) tick() {
 	if now-e.active < idleTime {
 		e.scheduleTick(now)
 	} else {
-		e.picker.asleep.Store(true)
+		e.sleep()
+	}
+}
+
+// sleep lets the next call wake the engine. A call that is made in this moment may
+// not know that yet, so the one after it has to.
+func (e *engine) sleep() {
+	e.picker.asleep.Store(true)
+	for _, c := range e.order {
+		if c.state == connectivity.Ready {
+			c.conn.onPick.Or(takeTime)
+		}
 	}
 }
 
