@@ -83,7 +83,11 @@ func (e Ejection) on() bool { return e.Trials > 0 }
 
 // lasts is how long the nth ejection in a row lasts.
 func (e Ejection) lasts(n int) time.Duration {
-	return min(time.Duration(e.MaxTime), time.Duration(e.BaseTime)<<min(n-1, 30))
+	doublings := min(n-1, 62)
+	if e.BaseTime > e.MaxTime>>doublings {
+		return time.Duration(e.MaxTime)
+	}
+	return time.Duration(e.BaseTime << doublings)
 }
 
 // minHealthy and trials hold also for instances that are stalled while ejection is

@@ -355,48 +355,6 @@ func TestLossThatEjectsLeavesTheConnectionLost(t *testing.T) {
 	})
 }
 
-// The end of a trial brings no connection back that is gone.
-func TestTrialOfARemovedInstance(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bed) {
-		cfg := configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.ConsecutiveFailures = 1 }), func(s *settings) { s.ejection.Trials = 1 })
-		b.resolveWith(cfg, servers("a", "b")...)
-		b.ready("a", "b")
-		var done func(gbalancer.DoneInfo)
-		unary := func() context.Context {
-			ctx, rec := b.recorded()
-			rec.SetUnary()
-			return ctx
-		}
-		for range 2 { // a fails once
-			id, d, _ := b.call(unary())
-			if id == "a" {
-				d(unavailable)
-			} else {
-				d(answeredOK)
-			}
-		}
-		for range 1000 {
-			time.Sleep(10 * time.Millisecond)
-			id, d, _ := b.call(unary())
-			if id == "a" {
-				done = d
-				break
-			}
-			d(answeredOK)
-		}
-		if done == nil {
-			t.Fatal("no trial")
-		}
-		b.resolveWith(cfg, servers("b")...)
-		done(answeredOK)
-		ctx, rec := b.recorded()
-		rec.Avoid("b")
-		if id, _, err := b.call(ctx); err != nil || id != "b" {
-			t.Errorf("picked %q, %v", id, err)
-		}
-	})
-}
-
 func TestDrainingInstanceIsNotTried(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		cfg := configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.ConsecutiveFailures = 5 }))

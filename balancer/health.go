@@ -205,7 +205,7 @@ func (e *engine) tried(c *child, o outcome) {
 			e.reinstate(c, "it answers again")
 		}
 	case h.why == stalled && o != unsent:
-		h.until = e.now() + min(stalledTrial<<h.failures, maxStalledTrial)
+		h.until = e.now() + min(stalledTrial<<min(h.failures, 8), maxStalledTrial)
 		h.failures++
 	case o == bad:
 		e.eject(c, e.now(), 1, "it still fails")

@@ -97,9 +97,7 @@ func (p *picker) use(s *snapshot, c *conn, what call) gbalancer.PickResult {
 		if todo&countHand != 0 {
 			count = kind
 		}
-		if todo&countPicks != 0 {
-			p.picks.Add(1)
-		}
+		p.count(todo)
 	}
 	if s.measured {
 		if now := p.clock.Load(); c.tally.picked.Load() != now {
@@ -122,6 +120,13 @@ func (p *picker) use(s *snapshot, c *conn, what call) gbalancer.PickResult {
 	}
 }
 
+// count counts a pick if that is to be done.
+func (p *picker) count(todo uint32) {
+	if todo&countPicks != 0 {
+		p.picks.Add(1)
+	}
+}
+
 // takeTrial returns an instance that this call is to try, if there is one.
 func (p *picker) takeTrial(what call) *conn {
 	c := p.trial.Load()
@@ -133,6 +138,7 @@ func (p *picker) takeTrial(what call) *conn {
 
 // try returns what Pick returns for a call that tries a suspect.
 func (c *conn) try(what call) gbalancer.PickResult {
+	c.child.engine.picker.count(c.onPick.Load())
 	tried := func(o outcome) { c.child.engine.tried(c.child, o) }
 	if what.rec != nil {
 		return c.recorded(what, unaryCall, tried)

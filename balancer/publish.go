@@ -65,6 +65,7 @@ func (e *engine) gain(c *child, sc gbalancer.SubConn) {
 	}
 	e.meet(c)
 	e.note(c)
+	c.conn.onPick.Or(takeTime) // which was not looked at while it was lost
 	c.conn.rank.Store(c.rank())
 	if c.edition == e.edition {
 		e.lost--

@@ -243,19 +243,3 @@ func TestTicksSleepWithASuspect(t *testing.T) {
 		}
 	})
 }
-
-// A call that is made in the moment in which the engine falls asleep may take it
-// for awake. The next call wakes it.
-func TestCallWhileFallingAsleep(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bed) {
-		b.up(configWith(RoundRobin{}), "a")
-		b.mu.Lock()
-		b.find("a", "").conn.onPick.And(^takeTime) // the call
-		b.sleep()
-		b.mu.Unlock()
-		b.load(100, 100*time.Millisecond, healthy)
-		if b.picker.asleep.Load() {
-			t.Error("ten calls, and the engine sleeps")
-		}
-	})
-}

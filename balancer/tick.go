@@ -85,22 +85,22 @@ func (e *engine) tick() {
 		e.recordPicks(now)
 	}
 	e.publishSoon()
-	if now-e.active < idleTime {
+	if now-e.active < idleTime || !e.fallAsleep() {
 		e.scheduleTick(now)
-	} else {
-		e.sleep()
 	}
 }
 
-// sleep lets the next call wake the engine. A call that is made in this moment may
-// not know that yet, so the one after it has to.
-func (e *engine) sleep() {
+// fallAsleep leaves it to the next pick to wake the engine, unless one was made in
+// this moment that has not seen that it must.
+func (e *engine) fallAsleep() bool {
 	e.picker.asleep.Store(true)
 	for _, c := range e.order {
-		if c.state == connectivity.Ready {
-			c.conn.onPick.Or(takeTime)
+		if c.state == connectivity.Ready && c.conn.onPick.Load()&takeTime == 0 {
+			e.picker.asleep.Store(false)
+			return false
 		}
 	}
+	return true
 }
 
 // overslept takes note that this process did not run for a while, so that nobody's
