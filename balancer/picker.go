@@ -63,9 +63,11 @@ func (p *picker) choose(s *snapshot, what call) (gbalancer.PickResult, error) {
 		return c.try(what), nil
 	}
 	c, o := s.choose(what.rec)
-	if o != none && p.engine.refresh() { // somebody better may have come
-		s = p.snapshot.Load()
-		c, o = s.choose(what.rec)
+	if o > objection(s.worst) { // somebody better may have come
+		if fresh := p.engine.refresh(); fresh != s {
+			s = fresh
+			c, o = s.choose(what.rec)
+		}
 	}
 	if what.rec.Elsewhere() && (c == nil || o >= avoided) {
 		return nobodyElse(what.rec)
