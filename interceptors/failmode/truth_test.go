@@ -27,14 +27,17 @@ import (
 type kind struct {
 	method     string
 	idempotent bool
-	request    proto.Message
+	keyed      func(key string) proto.Message // the request
 	reply      func() proto.Message
 }
 
 var kinds = []kind{
-	{echov1.Echo_Get_FullMethodName, true, get, func() proto.Message { return new(echov1.GetResponse) }},                  // NO_SIDE_EFFECTS
-	{echov1.Echo_Put_FullMethodName, true, &echov1.PutRequest{}, func() proto.Message { return new(echov1.PutResponse) }}, // IDEMPOTENT
-	{echov1.Echo_Add_FullMethodName, false, add, func() proto.Message { return new(echov1.AddResponse) }},
+	{echov1.Echo_Get_FullMethodName, true, // NO_SIDE_EFFECTS
+		func(key string) proto.Message { return &echov1.GetRequest{Key: key} }, func() proto.Message { return new(echov1.GetResponse) }},
+	{echov1.Echo_Put_FullMethodName, true, // IDEMPOTENT
+		func(key string) proto.Message { return &echov1.PutRequest{Key: key} }, func() proto.Message { return new(echov1.PutResponse) }},
+	{echov1.Echo_Add_FullMethodName, false,
+		func(key string) proto.Message { return &echov1.AddRequest{Key: key, Amount: 1} }, func() proto.Message { return new(echov1.AddResponse) }},
 }
 
 // way is how the first attempt of a call comes to its end, with real servers, while
@@ -184,7 +187,7 @@ func tryWay(t *testing.T, way way, r rule, k kind) {
 	w := newWorld(t, "abc", r.mode)
 	way.set(t, w, w.intercept(r.mode, failmode.WithPerAttemptTimeout(time.Second), failmode.WithLogger(slog.New(slog.DiscardHandler))))
 	reply := k.reply()
-	err := w.conn.Invoke(t.Context(), k.method, k.request, reply)
+	err := w.conn.Invoke(t.Context(), k.method, k.keyed("key"), reply)
 	time.Sleep(2 * time.Second) // the handlers that were given up end as well
 	events, executed := w.take(), way.executed
 	switch r.then {
