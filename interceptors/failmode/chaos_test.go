@@ -92,7 +92,7 @@ func (c *chaos) start(i int) {
 	}
 	p := &process{dead: make(chan struct{})}
 	p.doom.Store(int32(points))
-	p.Server = c.Start(inst, grpc.UnaryInterceptor(c.serve(p, inst)), grpc.StatsHandler(replies{p}), grpc.MaxConcurrentStreams(4))
+	p.Server = c.Start(inst, grpc.UnaryInterceptor(c.serve(p, inst)), grpc.StatsHandler(replies{p}))
 	c.now[i], c.servers[i] = p, p.Server
 	if c.names != nil {
 		c.update()
