@@ -2,7 +2,9 @@ package failmode_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -240,4 +242,51 @@ func (w *world) broadcast(t *testing.T, class pick.Class, code string, err error
 		t.Errorf("broadcast: %v", err)
 	}
 	return elsewhere
+}
+
+// A call that every instance refuses does not wait for its deadline, and says of each
+// how it did so.
+func TestRefusedEverywhere(t *testing.T) {
+	for name, tt := range map[string]struct {
+		set  func(*world)
+		most time.Duration
+		want string // of each instance
+	}{
+		"closing": {func(w *world) {
+			w.servers = nil
+			for _, inst := range instances("a", "b", "c") {
+				w.servers = append(w.servers, w.Start(inst, grpc.UnaryInterceptor(func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+					return nil, refuse(ctx, inst)
+				})))
+			}
+			w.dial(w.intercept(failmode.Failover)...)
+		}, 50 * ms, "%s Unavailable refused"},
+		"Unavailable": {func(w *world) {
+			w.all(func(*testenv.Server) testenv.Hook { return testenv.Answer(codes.Unavailable) })
+		}, 50 * ms, "%s Unavailable answered"},
+		"connection refused": {func(w *world) {
+			for _, s := range w.servers {
+				s.Kill()
+			}
+			time.Sleep(time.Second)
+		}, 150 * ms, "%s (10.0.0."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "abc", failmode.Failover)
+				tt.set(w)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				var err error
+				if d := took(func() { _, err = w.client.Get(ctx, get) }); status.Code(err) != codes.Unavailable || d > tt.most {
+					t.Errorf("%v after %v", err, d)
+				}
+				for _, id := range []string{"a", "b", "c"} {
+					if want := fmt.Sprintf(tt.want, id); !strings.Contains(err.Error(), want) {
+						t.Errorf("error: %v\nwithout %q", err, want)
+					}
+				}
+			})
+		})
+	}
 }
