@@ -39,7 +39,7 @@ type fake struct {
 	waiting int        // attempts that were made with WaitForReady
 
 	under     int   // attempts that are under way
-	beside    bool  // two of them were at once
+	vain      int   // those beside another one for which nobody was picked
 	executed  int   // attempts that may have executed
 	succeeded int   // attempts that did
 	last      error // of the last attempt
@@ -72,8 +72,10 @@ func (f *fake) begin(record *pick.Record, opts []grpc.CallOption) (o outcome, n 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.under++
-	f.beside = f.beside || f.under > 1
 	o = f.script[min(len(f.made), len(f.script)-1)]
+	if f.under > 1 && o.class == pick.NeverPicked {
+		f.vain++
+	}
 	for _, opt := range opts {
 		if ready, ok := opt.(grpc.FailFastCallOption); ok && !ready.FailFast {
 			f.waiting++

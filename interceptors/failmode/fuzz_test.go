@@ -41,7 +41,10 @@ func FuzzAttempts(f *testing.F) {
 					continue // was refused
 				}
 				check(t, made, err, mode, max(int(attempts), 1), idempotent)
-				extra += len(made.made) - 1
+				if mode != failmode.Forking && (mode != failmode.Failover || hedging < 0) {
+					heeded(t, made)
+				}
+				extra += len(made.made) - 1 - made.vain
 			}
 			if float64(extra) > ratio*float64(calls) && mode != failmode.Forking {
 				t.Errorf("%d extra attempts for %d calls, the budget allows %v of them", extra, calls, ratio)
@@ -79,11 +82,13 @@ func check(t *testing.T, made *fake, err error, mode failmode.Mode, most int, id
 	if made.executed > 1 && !idempotent {
 		t.Errorf("%d attempts may have executed", made.executed)
 	}
-	for i := range n - 1 {
-		if made.beside {
-			break // another attempt had begun before the advice came
-		}
-		if o := made.script[min(i, len(made.script)-1)]; !o.class.NotExecuted() && o.advice.Never {
+}
+
+// heeded checks that no attempt was followed by another one against the picked server's
+// advice.
+func heeded(t *testing.T, made *fake) {
+	for i := range len(made.made) - 1 {
+		if o := made.script[min(i, len(made.script)-1)]; o.class != pick.NeverPicked && o.class != pick.Untracked && o.advice.Never {
 			t.Errorf("attempt %d was followed by another one against the server's advice", i+1)
 		}
 	}
