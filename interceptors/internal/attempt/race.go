@@ -124,11 +124,11 @@ func (r *race) enter(a *racer) bool {
 	return true
 }
 
-func (r *race) take() bool { return r.call.policy.Hedging.All || r.call.policy.Budget.Take() }
+func (r *race) take() bool { return r.call.policy.Hedging.All || r.call.budget.Take() }
 
 func (r *race) give() {
 	if !r.call.policy.Hedging.All {
-		r.call.policy.Budget.Give()
+		r.call.budget.Give()
 	}
 }
 
