@@ -81,7 +81,19 @@ func stateOf(insts ...registry.Instance) gresolver.State {
 
 // resolve gives the engine a picker and a set of instances.
 func (b *bed) resolve(p Picker, insts ...registry.Instance) error {
-	return b.UpdateClientConnState(gbalancer.ClientConnState{BalancerConfig: configWith(p), ResolverState: stateOf(insts...)})
+	return b.resolveWith(configWith(p), insts...)
+}
+
+// resolveWith gives the engine a configuration and a set of instances.
+func (b *bed) resolveWith(cfg *config, insts ...registry.Instance) error {
+	return b.UpdateClientConnState(gbalancer.ClientConnState{BalancerConfig: cfg, ResolverState: stateOf(insts...)})
+}
+
+// up resolves and connects the instances.
+func (b *bed) up(cfg *config, ids ...string) {
+	b.t.Helper()
+	b.resolveWith(cfg, servers(ids...)...)
+	b.ready(ids...)
 }
 
 // sub returns the connection to the first address of the instance.
@@ -126,11 +138,17 @@ func (b *bed) call(ctx context.Context) (id string, done func(gbalancer.DoneInfo
 	if err != nil {
 		return "", nil, err
 	}
+	return b.idOf(result), result.Done, nil
+}
+
+// idOf returns who was picked, who must be ready.
+func (b *bed) idOf(result gbalancer.PickResult) string {
+	b.t.Helper()
 	sc := result.SubConn.(*fakecc.SubConn)
 	if sc.State() != connectivity.Ready {
 		b.t.Errorf("picked %s, which is %v", sc.Addr, sc.State())
 	}
-	return strings.TrimSuffix(sc.Addr, ":1"), result.Done, nil
+	return strings.TrimSuffix(sc.Addr, ":1")
 }
 
 // picks makes n calls and returns who was picked.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/connectivity"
@@ -82,7 +83,11 @@ func (e Ejection) on() bool { return e.Trials > 0 }
 
 // lasts is how long the nth ejection in a row lasts.
 func (e Ejection) lasts(n int) time.Duration {
-	return min(time.Duration(e.MaxTime), time.Duration(e.BaseTime)<<min(n-1, 30))
+	doublings := min(n-1, 62)
+	if e.BaseTime > e.MaxTime>>doublings {
+		return time.Duration(e.MaxTime)
+	}
+	return time.Duration(e.BaseTime << doublings)
 }
 
 // minHealthy and trials hold also for instances that are stalled while ejection is
@@ -93,49 +98,45 @@ func (e Ejection) trials() int         { return int(cmp.Or(e.Trials, defaultTria
 // record is how many calls an instance has had and how many of them failed.
 type record struct{ calls, failed float64 }
 
+func (r record) plus(o record) record  { return record{r.calls + o.calls, r.failed + o.failed} }
 func (r record) minus(o record) record { return record{r.calls - o.calls, r.failed - o.failed} }
 func (r record) share() float64        { return r.failed / max(1, r.calls) }
 
 // outlies says whether one fails more than the others, beyond the tolerance and
-// beyond what chance explains: three standard deviations of a share of so many
-// calls, if the instance were like the others.
+// beyond what chance explains: three standard deviations of the share that so many
+// calls have if all instances are alike.
 func (e Ejection) outlies(one, others record) bool {
 	if one.calls < float64(e.MinCalls) || others.calls < float64(e.MinCalls) {
 		return false
 	}
-	p := others.share()
+	p := one.plus(others).share()
 	chance := 3 * math.Sqrt(p*(1-p)/one.calls)
-	return one.share() > p+max(e.Tolerance, chance)
+	return one.share() > others.share()+max(e.Tolerance, chance)
 }
 
 // compare ejects those whose calls have failed more often than the others' since
-// the last time. The worst is looked at first and then no longer counts among the
-// others.
+// the last time. The worst come first, and no longer count among the others then.
 func (e *engine) compare(now time.Duration) {
 	var all record
+	var candidates []*child
 	for _, c := range e.order {
-		c.health.window, c.health.counted = c.tally.since(c.health.counted)
-		if !c.health.suspect {
-			all = record{all.calls + c.health.window.calls, all.failed + c.health.window.failed}
-			c.health.times = max(0, c.health.times-1)
+		h := &c.health
+		h.window, h.counted = c.tally.since(h.counted)
+		if h.suspect {
+			continue
+		}
+		h.times = max(0, h.times-1)
+		all = all.plus(h.window)
+		if c.state == connectivity.Ready && h.window.failed > 0 {
+			candidates = append(candidates, c)
 		}
 	}
-	if all.failed == 0 {
-		return
-	}
-	for {
-		var worst *child
-		for _, c := range e.order {
-			if c.state == connectivity.Ready && !c.health.suspect && e.config.ejection.outlies(c.health.window, all.minus(c.health.window)) &&
-				(worst == nil || c.health.window.share() > worst.health.window.share()) {
-				worst = c
-			}
+	slices.SortStableFunc(candidates, func(a, b *child) int { return cmp.Compare(b.health.window.share(), a.health.window.share()) })
+	for _, c := range candidates {
+		window := c.health.window
+		if others := all.minus(window); e.config.ejection.outlies(window, others) {
+			all = others
+			e.eject(c, now, window.share(), fmt.Sprintf("%.0f of its last %.0f calls failed", window.failed, window.calls))
 		}
-		if worst == nil {
-			return
-		}
-		window := worst.health.window
-		all = all.minus(window)
-		e.eject(worst, now, window.share(), fmt.Sprintf("%.0f of its %.0f calls failed in %s", window.failed, window.calls, time.Duration(e.config.ejection.Interval)))
 	}
 }

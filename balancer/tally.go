@@ -145,6 +145,19 @@ func (t *tally) observe(now, took time.Duration, o outcome) {
 	t.measured.Store(int64(now))
 }
 
+// atLeast takes note that calls have waited for so long and still wait.
+func (t *tally) atLeast(waited time.Duration) {
+	if peak := t.peak.Load(); int64(waited) > peak {
+		t.peak.CompareAndSwap(peak, int64(waited))
+	}
+}
+
+// forgive forgets failures and slow answers of an instance that is well again.
+func (t *tally) forgive() {
+	t.consecutive.Store(0)
+	t.peak.Store(t.usual.Load())
+}
+
 func (t *tally) observeUsual(took time.Duration) {
 	usual := time.Duration(t.usual.Load())
 	if usual == 0 {

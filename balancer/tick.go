@@ -46,10 +46,13 @@ func (e *engine) wakeLocked() {
 }
 
 func (e *engine) scheduleTick(now time.Duration) {
-	period := tickEvery + time.Duration(len(e.order))*tickPerInstance
-	e.due = now + period
+	e.due = now + e.tickPeriod()
 	e.goroutines.Add(1)
-	e.ticker = time.AfterFunc(period, e.tick)
+	e.ticker = time.AfterFunc(e.tickPeriod(), e.tick)
+}
+
+func (e *engine) tickPeriod() time.Duration {
+	return tickEvery + time.Duration(len(e.order))*tickPerInstance
 }
 
 // tick looks at all instances, and sleeps when nothing happens to them any more.
@@ -82,11 +85,22 @@ func (e *engine) tick() {
 		e.recordPicks(now)
 	}
 	e.publishSoon()
-	if now-e.active < idleTime {
+	if now-e.active < idleTime || !e.fallAsleep() {
 		e.scheduleTick(now)
-	} else {
-		e.picker.asleep.Store(true)
 	}
+}
+
+// fallAsleep leaves it to the next pick to wake the engine, unless one was made in
+// this moment that has not seen that it must.
+func (e *engine) fallAsleep() bool {
+	e.picker.asleep.Store(true)
+	for _, c := range e.order {
+		if c.state == connectivity.Ready && c.conn.onPick.Load()&takeTime == 0 {
+			e.picker.asleep.Store(false)
+			return false
+		}
+	}
+	return true
 }
 
 // overslept takes note that this process did not run for a while, so that nobody's

@@ -17,6 +17,8 @@ import (
 // ready to use. Methods of gRPC's interface that it does not have panic.
 type ClientConn struct {
 	gbalancer.ClientConn
+	// Recorder is where the policy records its metrics: nil for nowhere.
+	Recorder estats.MetricsRecorder
 
 	mu        sync.Mutex // guards all below; nothing is called under it
 	subConns  []*SubConn
@@ -48,7 +50,10 @@ func (*ClientConn) ResolveNow(gresolver.ResolveNowOptions) {}
 func (*ClientConn) Target() string { return "fakecc" }
 
 // MetricsRecorder implements gbalancer.ClientConn.
-func (*ClientConn) MetricsRecorder() estats.MetricsRecorder {
+func (cc *ClientConn) MetricsRecorder() estats.MetricsRecorder {
+	if cc.Recorder != nil {
+		return cc.Recorder
+	}
 	return struct {
 		estats.UnimplementedMetricsRecorder
 	}{}
