@@ -27,7 +27,11 @@ func pickTable(t *testing.T) {
 				}
 				picker := ready(t, p, n).cc.State().Picker
 				for _, c := range calls {
-					each = append(each, &measured{figure: figure{p.name, c.name, n}, do: c.of(picker), parallel: c.parallel})
+					calling := c.with(picker)
+					each = append(each, &measured{
+						figure: figure{p.name, c.name, n}, parallel: c.parallel,
+						prepare: calling.prepare, do: calling.do, rest: calling.finish,
+					})
 				}
 			}
 			costs.add(each)
