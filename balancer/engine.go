@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -85,6 +86,7 @@ func newEngine(cc gbalancer.ClientConn, opts gbalancer.BuildOptions) *engine {
 	}
 	e.picker.engine = e
 	e.picker.asleep.Store(true)
+	e.picker.kinds.seed = maphash.MakeSeed()
 	e.position.start()
 	e.startMetrics()
 	return e
@@ -140,7 +142,7 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 		switch {
 		case c == nil:
 			c, needs = e.add(m), true
-			c.isNew = cfg.slowStart.isNew(m.registered, now) && !e.met.contains(m.id, m.life)
+			c.isNew = e.isNew(m, now)
 		case c.round == e.round:
 			continue // named twice
 		default:
@@ -160,15 +162,15 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 
 // configure takes over a configuration.
 func (e *engine) configure(cfg *config) {
-	changed := cfg.settings != e.config.settings
+	before := e.config.settings
 	e.config = cfg
-	if !changed {
+	if cfg.settings == before {
 		return
 	}
 	e.stale = true
 	e.limit.Store(cfg.ejection.ConsecutiveFailures)
 	for _, c := range e.order {
-		if h := &c.health; h.suspect && (h.stalled && cfg.stall.Off || !h.stalled && !cfg.ejection.on()) {
+		if h := &c.health; h.suspect && (h.why == stalled && cfg.stall.Off || h.why == failing && !cfg.ejection.on()) {
 			e.reinstate(c, "nobody is to be ejected any more")
 		}
 	}

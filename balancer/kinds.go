@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"hash/maphash"
 	"strings"
 	"sync/atomic"
 
@@ -8,9 +9,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// kinds remembers of methods whether they are unary, in places that methods may
-// take from each other.
-type kinds [64]atomic.Pointer[kind]
+// kinds remembers of methods whether they are unary. Each has two places where it
+// may be; when other methods have taken both, it takes the second from one of them.
+type kinds struct {
+	seed   maphash.Seed
+	places [256]atomic.Pointer[kind]
+}
 
 type kind struct {
 	method string
@@ -23,22 +27,19 @@ func (k *kinds) of(what call) uint64 {
 	if what.rec.Unary() {
 		return unaryCall
 	}
-	place := &k[placeOf(what.method)]
-	known := place.Load()
-	if known == nil || known.method != what.method {
-		known = &kind{what.method, described(what.method)}
-		place.Store(known)
+	hash := maphash.String(k.seed, what.method)
+	for {
+		place := &k.places[hash%256]
+		switch known := place.Load(); {
+		case known != nil && known.method == what.method:
+			return known.call
+		case known == nil || hash < 256:
+			known = &kind{what.method, described(what.method)}
+			place.Store(known)
+			return known.call
+		}
+		hash >>= 56
 	}
-	return known.call
-}
-
-// placeOf spreads methods, which mostly differ in length or at the end.
-func placeOf(method string) int {
-	n := len(method)
-	if n < 2 {
-		return n
-	}
-	return (n + 7*int(method[n-1]) + 31*int(method[n-2])) % len(kinds{})
 }
 
 // described is what the method's descriptor says.

@@ -64,11 +64,11 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 		return err
 	})
 	flags.StringVar(&c.serviceConfig, "service-config", "", "a `file` with a gRPC service config to use instead of -policy, and to read again when it changes")
-	flags.Func("fail-mode", "the `name` of what follows a failed attempt: nothing (failfast), the same instance again (failretry) or another one (failover) (default failover)", func(s string) (err error) {
+	flags.Func("fail-mode", "the `name` of what follows a failed attempt: nothing (failfast), the same instance again (failretry) or another one (failover); or forking, broadcast or failsafe (default failover)", func(s string) (err error) {
 		c.mode, err = failmode.ParseMode(s)
 		return err
 	})
-	flags.IntVar(&c.attempts, "attempts", 3, "the most attempts of one call, for failretry and failover")
+	flags.IntVar(&c.attempts, "attempts", 3, "the most attempts of one call, for all modes but failfast and failsafe")
 	flags.Float64Var(&c.retryBudget, "retry-budget", defaultRetryBudget, "the most extra attempts as a `share` of the calls, besides ten a second; the library's default is 0.2")
 	flags.DurationVar(&c.perAttemptTimeout, "per-attempt-timeout", 0, "how long one attempt may take; 0 for as long as the call")
 	flags.DurationVar(&c.timeout, "timeout", time.Second, "how long a call may take (its deadline)")
