@@ -86,6 +86,11 @@ func features(name, picker string) []policy {
 	return all
 }
 
+// named returns the policy of this name.
+func named(name string) policy {
+	return policies[slices.IndexFunc(policies, func(p policy) bool { return p.name == name })]
+}
+
 // brings says whether bringing up n connections with p is to be measured.
 func (p policy) brings(n int) bool { return p.most == 0 || n <= p.most || *slow }
 

@@ -11,7 +11,7 @@ import (
 
 // control is grpc-go's round_robin once more: what noise looks like.
 func control() policy {
-	p := policies[0]
+	p := named(grpcRoundRobin)
 	p.name += " again"
 	return p
 }
