@@ -8,9 +8,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// kinds remembers of methods whether they are unary, in places that methods may
-// take from each other.
-type kinds [64]atomic.Pointer[kind]
+// kinds remembers of methods whether they are unary. Each is at one of a few places,
+// from the first that placeOf tells; when there are too many methods they take the
+// places from each other.
+type kinds [256]atomic.Pointer[kind]
+
+const placesOfEach = 8
 
 type kind struct {
 	method string
@@ -23,13 +26,22 @@ func (k *kinds) of(what call) uint64 {
 	if what.rec.Unary() {
 		return unaryCall
 	}
-	place := &k[placeOf(what.method)]
-	known := place.Load()
-	if known == nil || known.method != what.method {
-		known = &kind{what.method, described(what.method)}
-		place.Store(known)
+	first := placeOf(what.method)
+	place := &k[first]
+	for i := range placesOfEach {
+		p := &k[(first+i)%len(k)]
+		known := p.Load()
+		if known == nil {
+			place = p
+			break
+		}
+		if known.method == what.method {
+			return known.call
+		}
 	}
-	return known.call
+	call := described(what.method)
+	place.Store(&kind{what.method, call})
+	return call
 }
 
 // placeOf spreads methods, which mostly differ in length or at the end.
