@@ -57,7 +57,8 @@ func weighing(w uint32) func(*registry.Instance) { return func(i *registry.Insta
 func at(addrs ...string) func(*registry.Instance) {
 	return func(i *registry.Instance) { i.Addrs = addrs }
 }
-func draining(i *registry.Instance) { i.Status = registry.Draining }
+func in(zone string) func(*registry.Instance) { return func(i *registry.Instance) { i.Zone = zone } }
+func draining(i *registry.Instance)           { i.Status = registry.Draining }
 
 func servers(names ...string) (insts []registry.Instance) {
 	for _, name := range names {

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"hash/maphash"
 	"strings"
 	"sync/atomic"
 
@@ -9,9 +10,11 @@ import (
 )
 
 // kinds remembers of methods whether they are unary. Each is at one of a few places,
-// from the first that placeOf tells; when there are too many methods they take the
+// from the first that its hash tells; when there are too many methods they take the
 // places from each other.
 type kinds [256]atomic.Pointer[kind]
+
+var seed = maphash.MakeSeed()
 
 const placesOfEach = 8
 
@@ -26,7 +29,7 @@ func (k *kinds) of(what call) uint64 {
 	if what.rec.Unary() {
 		return unaryCall
 	}
-	first := placeOf(what.method)
+	first := int(maphash.String(seed, what.method) % uint64(len(k)))
 	place := &k[first]
 	for i := range placesOfEach {
 		p := &k[(first+i)%len(k)]
@@ -42,15 +45,6 @@ func (k *kinds) of(what call) uint64 {
 	call := described(what.method)
 	place.Store(&kind{what.method, call})
 	return call
-}
-
-// placeOf spreads methods, which mostly differ in length or at the end.
-func placeOf(method string) int {
-	n := len(method)
-	if n < 2 {
-		return n
-	}
-	return (n + 7*int(method[n-1]) + 31*int(method[n-2])) % len(kinds{})
 }
 
 // described is what the method's descriptor says.

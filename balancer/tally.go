@@ -138,7 +138,8 @@ func (t *tally) observe(now, took time.Duration, o outcome) {
 		t.observeUsual(took)
 	}
 	if took < peak {
-		old := math.Exp(float64(time.Duration(t.measured.Load())-now) / float64(peakMemory))
+		age := max(0, now-time.Duration(t.measured.Load())) // calls end in any order
+		old := math.Exp(-float64(age) / float64(peakMemory))
 		took = time.Duration(float64(peak)*old + float64(took)*(1-old))
 	}
 	t.peak.Store(int64(took))
