@@ -77,7 +77,7 @@ func newEngine(cc gbalancer.ClientConn, opts gbalancer.BuildOptions) *engine {
 		pickFirst:           gbalancer.Get(pickfirst.Name),
 		pickFirstAttributes: pickfirst.EnableHealthListener(gresolver.State{}).Attributes,
 		config:              &config{settings: defaultSettings()},
-		began:               time.Now(),
+		began:               time.Now().Add(-1), // so that nothing happens at 0
 		children:            map[string][]*child{},
 		published:           connectivity.Shutdown, // nothing yet
 		unpublished:         true,
@@ -124,8 +124,7 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 	e.metrics.resolved = e.now()
 	e.explain(endpoint.Reason(s), "")
 	e.configure(cfg)
-	endpoints := cfg.subset.of(s.Endpoints)
-	now := registryTime(cfg, endpoints)
+	endpoints, now := cfg.subset.of(s.Endpoints), registryTime(cfg, s.Endpoints)
 	named, before := 0, e.order
 	for _, ep := range endpoints {
 		if len(ep.Addresses) == 0 {
@@ -139,8 +138,9 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 		needs := false
 		switch {
 		case c == nil:
+			isNew := e.isNew(m, now)
 			c, needs = e.add(m), true
-			c.isNew = cfg.slowStart.isNew(m.registered, now) && !e.met.contains(m.id, m.life)
+			c.isNew = isNew
 		case c.round == e.round:
 			continue // named twice
 		default:

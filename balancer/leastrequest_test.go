@@ -15,7 +15,9 @@ func TestLeastRequestFillsUpByWeight(t *testing.T) {
 		p := LeastRequest{ChoiceCount: 10}
 		b.resolve(p, server("a", weighing(2)), server("b"), server("c"))
 		b.ready("a", "b", "c")
-		b.picks(t.Context(), 400) // which do not end
+		for range 400 {
+			b.call(t.Context()) // which does not end
+		}
 		for id, want := range map[string]uint32{"a": 200, "b": 100, "c": 100} {
 			if got := b.find(id, "").tally.inHand(); got < want-3 || got > want+3 {
 				t.Errorf("%s has %d calls in hand, want %d", id, got, want)

@@ -15,9 +15,10 @@ import (
 // it is configured.
 //
 // New is a process (a Life) that this client has not been connected to before and
-// that its registry has known for less than Window. The registry's times are
-// compared with each other only, never with this machine's clock. Where all
-// connected instances are new, after a restart of everything, none is slowed.
+// that its registry has known for less than Window, or that has taken the place of
+// another one under the same ID. The registry's times are compared with each other
+// only, never with this machine's clock. Where all connected instances are new,
+// after a restart of everything, none is slowed.
 //
 // Fields that are zero stand for their defaults; Window has none.
 type SlowStart struct {
@@ -68,7 +69,13 @@ func registryTime(cfg *config, endpoints []gresolver.Endpoint) (now time.Time) {
 	return now
 }
 
-// isNew says whether the registry has known an instance for less than Window.
-func (s SlowStart) isNew(registered, now time.Time) bool {
-	return !registered.IsZero() && now.Sub(registered) < time.Duration(s.Window)
+// isNew says whether an instance that has no child yet is to start slowly. now is
+// the registry's.
+func (e *engine) isNew(m member, now time.Time) bool {
+	slow := e.config.slowStart
+	if !slow.on() || e.met.contains(m.id, m.life) {
+		return false
+	}
+	young := !m.registered.IsZero() && now.Sub(m.registered) < time.Duration(slow.Window)
+	return young || len(e.children[m.id]) > 0
 }
