@@ -16,7 +16,7 @@ import (
 // Each client draws its own subset by rendezvous hashing: an instance that comes
 // or goes changes one connection of those clients that it concerns, and nobody
 // draws anew. Instances that drain do not count among the Size, and keep their
-// connections until they are gone.
+// connections until they are gone. The draw does not look at zones.
 //
 // With C clients an instance has C·Size/N connections on average. That number is
 // random, with a standard deviation of about its square root, and so is the load
