@@ -81,7 +81,7 @@ lint: ## Check formatting, vet, staticcheck and Go's own modernizers
 	@mkdir -p $(BIN)
 	go build -modfile=tools/lint.mod -o $(BIN)/staticcheck honnef.co/go/tools/cmd/staticcheck
 	for module in . $(NESTED); do (cd $$module && go vet ./... && "$(CURDIR)/$(BIN)/staticcheck" ./... && \
-	  fixes=$$(go fix -diff ./... || true) && [ -z "$$fixes" ] || { echo "$$fixes"; exit 1; }) || exit 1; done
+	  fixes=$$(go fix -diff ./... || true) && { [ -z "$$fixes" ] || { echo "$$fixes"; exit 1; }; }) || exit 1; done
 
 .PHONY: fmt
 fmt: ## Format the code and apply Go's modernizers

@@ -256,9 +256,11 @@ func (m *model) handle(ctx context.Context, _ string) error {
 	if md.Get("deaf")[0] == "true" {
 		ended = nil
 	}
-	select {
-	case <-time.After(takes):
-	case <-ended:
+	if takes > 0 {
+		select {
+		case <-time.After(takes):
+		case <-ended:
+		}
 	}
 	return nil
 }
