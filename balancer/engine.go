@@ -138,9 +138,8 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 		needs := false
 		switch {
 		case c == nil:
-			isNew := e.isNew(m, now)
 			c, needs = e.add(m), true
-			c.isNew = isNew
+			c.isNew = e.isNew(m, now)
 		case c.round == e.round:
 			continue // named twice
 		default:
@@ -160,15 +159,15 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 
 // configure takes over a configuration.
 func (e *engine) configure(cfg *config) {
-	changed := cfg.settings != e.config.settings
+	before := e.config.settings
 	e.config = cfg
-	if !changed {
+	if cfg.settings == before {
 		return
 	}
 	e.stale = true
 	e.limit.Store(cfg.ejection.ConsecutiveFailures)
 	for _, c := range e.order {
-		if h := &c.health; h.suspect && (h.stalled && cfg.stall.Off || !h.stalled && !cfg.ejection.on()) {
+		if h := &c.health; h.suspect && (h.why == stalled && cfg.stall.Off || h.why == failing && !cfg.ejection.on()) {
 			e.reinstate(c, "nobody is to be ejected any more")
 		}
 	}

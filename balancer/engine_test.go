@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -244,4 +245,59 @@ func TestClientsStartAtDifferentInstances(t *testing.T) {
 			t.Error("64 clients start in the same quarter of the turn")
 		}
 	})
+}
+
+// Of two picks that find the snapshot outdated the second looks at the new one, too.
+func TestPickThatFindsAnotherHasRefreshed(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.resolve(RoundRobin{}, servers("a", "b")...)
+		b.ready("a")
+		b.sub("b").Ready()                                                             // gathered, not yet in the snapshot
+		b.sub("a").SetHealth(connectivity.TransientFailure, errors.New("not serving")) // published at once
+		p := &b.picker
+		old := p.snapshot.Load()
+		// the second pick has looked at the snapshot
+		c, o := old.choose(nil)
+		// the first pick
+		if _, _, err := b.call(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// the second goes on, as in Pick
+		if o > objection(old.worst) {
+			c, _ = b.refresh().choose(nil)
+		}
+		if c == nil {
+			before := b.cc.Published()
+			time.Sleep(time.Hour)
+			t.Errorf("b is ready, and the pick waits; pickers published in the next hour: %d", b.cc.Published()-before)
+		}
+	})
+}
+
+func TestNoPickWaitsWhileSomebodyIsReady(t *testing.T) {
+	lost := 0
+	for range 300 {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.resolve(RoundRobin{}, servers("a", "b")...)
+			b.ready("a")
+			b.sub("b").Ready()
+			b.sub("a").Set(connectivity.Idle, nil)
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			picker := b.cc.State().Picker
+			for range 8 {
+				wg.Go(func() {
+					if _, err := picker.Pick(gbalancer.PickInfo{Ctx: t.Context()}); errors.Is(err, gbalancer.ErrNoSubConnAvailable) {
+						mu.Lock()
+						lost++
+						mu.Unlock()
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+	if lost > 0 {
+		t.Errorf("%d picks were told to wait while b was ready", lost)
+	}
 }

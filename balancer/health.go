@@ -12,8 +12,8 @@ import (
 
 // health is whether an instance is fit for calls. The engine's mu guards it.
 type health struct {
-	suspect  bool // it has failed or is silent, and gets no calls but trials
-	stalled  bool // it is suspect because it is silent: any answer ends that
+	suspect  bool // it gets no calls but trials
+	why      suspicion
 	inUse    bool // though suspect, because too few others are left
 	badness  float64
 	times    int           // how often in a row it was ejected
@@ -27,6 +27,15 @@ type health struct {
 	counted counts // until then
 	pulse   pulse
 }
+
+// suspicion is why an instance is suspect, as metrics and logs name it.
+type suspicion string
+
+const (
+	failing suspicion = "failing"
+	stalled suspicion = "stalled" // any answer ends that
+	closed  suspicion = "closed"  // it said that it closes, and is connected all the same
+)
 
 // Trials of a stalled instance are so far apart, twice as far after each that is
 // not answered, up to the most.
@@ -65,38 +74,42 @@ func (e *engine) eject(c *child, now time.Duration, badness float64, why string)
 	h := &c.health
 	h.times++
 	h.until = now + e.config.ejection.lasts(h.times)
-	e.suspect(c, badness, "failing", why)
+	e.suspect(c, failing, badness, why)
 }
 
 // stall takes an instance out until it answers.
 func (e *engine) stall(c *child, now time.Duration) {
-	c.health.stalled, c.health.failures = true, 0
+	c.health.failures = 0
 	c.health.until = now + stalledTrial
-	e.suspect(c, 1, "stalled", fmt.Sprintf("%d calls wait, none was answered for %v", c.tally.waiting(), now-c.health.pulse.heard))
+	e.suspect(c, stalled, 1, fmt.Sprintf("%d calls wait, none was answered for %v", c.tally.waiting(), now-c.health.pulse.heard))
 }
 
-func (e *engine) suspect(c *child, badness float64, kind, why string) {
+func (e *engine) suspect(c *child, why suspicion, badness float64, details string) {
 	h := &c.health
-	h.suspect, h.inUse, h.trying, h.passed, h.badness = true, false, false, 0, badness
+	h.suspect, h.why, h.inUse, h.trying, h.passed, h.badness = true, why, false, false, 0, badness
 	e.rerank(c)
-	e.countEjection(kind)
-	logger.Infof("%s is ejected: %s", c.id, why)
+	e.countEjection(string(why))
+	logger.Infof("%s is ejected, %s: %s", c.id, why, details)
 	e.wakeLocked()
 }
 
 // reinstate gives an instance its share again.
 func (e *engine) reinstate(c *child, why string) {
 	h := &c.health
-	h.suspect, h.stalled, h.inUse, h.trying = false, false, false, false
+	h.suspect, h.inUse, h.trying = false, false, false
 	h.pulse = pulse{heard: e.now()}
 	c.tally.forgive()
 	e.withdraw(c)
+	e.note(c)
 	e.rerank(c)
 	logger.Infof("%s is back: %s", c.id, why)
 }
 
 // rerank lets picks and the next snapshot see c's rank.
 func (e *engine) rerank(c *child) {
+	if c.draining || c.closing.Load() {
+		e.withdraw(c)
+	}
 	if c.state == connectivity.Ready {
 		c.conn.rank.Store(c.rank())
 	}
@@ -117,7 +130,7 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 		switch {
 		case h.pulse.silent && !h.suspect:
 			e.stall(c, now)
-		case !h.pulse.silent && h.stalled:
+		case !h.pulse.silent && h.suspect && h.why == stalled:
 			e.reinstate(c, "it answers")
 		}
 		if h.pulse.watching != watching {
@@ -135,17 +148,20 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 		c.conn.onAnswer.Or(sayAlive)
 	}
 	switch {
-	case !h.suspect || now < h.until:
+	case !h.suspect || now < h.until || c.draining || c.closing.Load():
 	case !h.trying && e.picker.trial.CompareAndSwap(nil, c.conn):
 		h.trying, h.offered = true, now
 	case h.trying && now-h.offered > maxOffer && e.lastPick > h.offered && e.withdraw(c):
 		e.reinstate(c, "no call to try it with")
 	}
-	return picked || answered || h.suspect || h.pulse.watching
+	return picked || answered || h.pulse.watching
 }
 
 // note tells c's picks and Dones what they have to do.
 func (e *engine) note(c *child) {
+	if c.conn == nil {
+		return
+	}
 	set := func(notes *atomic.Uint32, bit uint32, wanted bool) {
 		if wanted {
 			notes.Or(bit)
@@ -162,15 +178,17 @@ func (e *engine) note(c *child) {
 // noteAll does it for all that have a connection.
 func (e *engine) noteAll() {
 	for _, c := range e.order {
-		if c.conn != nil {
-			e.note(c)
-		}
+		e.note(c)
 	}
 }
 
 // withdraw takes back the offer of a trial, and says whether it was still there.
 func (e *engine) withdraw(c *child) bool {
-	return c.conn != nil && e.picker.trial.CompareAndSwap(c.conn, nil)
+	if c.conn == nil || !e.picker.trial.CompareAndSwap(c.conn, nil) {
+		return false
+	}
+	c.health.trying = false
+	return true
 }
 
 // tried notes how a trial of c ended.
@@ -186,7 +204,7 @@ func (e *engine) tried(c *child, o outcome) {
 		if h.passed++; h.passed >= e.config.ejection.trials() {
 			e.reinstate(c, "it answers again")
 		}
-	case h.stalled && o != unsent:
+	case h.why == stalled && o != unsent:
 		h.until = e.now() + min(stalledTrial<<min(h.failures, 8), maxStalledTrial)
 		h.failures++
 	case o == bad:

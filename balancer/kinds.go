@@ -14,9 +14,9 @@ import (
 // places from each other.
 type kinds [256]atomic.Pointer[kind]
 
-var seed = maphash.MakeSeed()
-
 const placesOfEach = 8
+
+var seed = maphash.MakeSeed()
 
 type kind struct {
 	method string

@@ -6,36 +6,48 @@ import "slices"
 // client sees leave while any stale list of instances lives.
 const maxLives = 1024
 
+// life is a process under an ID.
+type life struct{ id, life string }
+
 // lives are processes that something is known of which must not be forgotten when
 // the resolver's list does not name them for a while. When there are too many the
 // oldest is forgotten.
 type lives struct {
-	known  map[[2]string]bool
-	oldest [][2]string
+	known  map[life]bool
+	ids    map[string]int // how many are known
+	oldest []life
 }
 
-func (l *lives) contains(id, life string) bool { return l.known[[2]string{id, life}] }
+func (l *lives) contains(id, of string) bool { return l.known[life{id, of}] }
 
-func (l *lives) add(id, life string) {
-	key := [2]string{id, life}
-	if l.known[key] {
+// containsID says whether any process under the ID is known.
+func (l *lives) containsID(id string) bool { return l.ids[id] > 0 }
+
+func (l *lives) add(id, of string) {
+	if l.contains(id, of) {
 		return
 	}
 	if l.known == nil {
-		l.known = map[[2]string]bool{}
+		l.known, l.ids = map[life]bool{}, map[string]int{}
 	}
 	if len(l.oldest) == maxLives {
-		delete(l.known, l.oldest[0])
-		l.oldest = slices.Delete(l.oldest, 0, 1)
+		l.remove(l.oldest[0].id, l.oldest[0].life)
 	}
-	l.known[key] = true
-	l.oldest = append(l.oldest, key)
+	one := life{id, of}
+	l.known[one] = true
+	l.ids[id]++
+	l.oldest = append(l.oldest, one)
 }
 
-func (l *lives) remove(id, life string) {
-	key := [2]string{id, life}
-	if l.known[key] {
-		delete(l.known, key)
-		l.oldest = slices.DeleteFunc(l.oldest, func(k [2]string) bool { return k == key })
+func (l *lives) remove(id, of string) {
+	if !l.contains(id, of) {
+		return
 	}
+	one := life{id, of}
+	delete(l.known, one)
+	if l.ids[id]--; l.ids[id] == 0 {
+		delete(l.ids, id)
+	}
+	i := slices.Index(l.oldest, one)
+	l.oldest = slices.Delete(l.oldest, i, i+1)
 }

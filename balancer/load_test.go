@@ -24,6 +24,12 @@ var (
 	errNotFound    = status.Error(codes.NotFound, "no such thing")
 )
 
+// How calls end.
+var (
+	answeredOK  = gbalancer.DoneInfo{BytesSent: true, BytesReceived: true}
+	unavailable = gbalancer.DoneInfo{Err: errUnavailable, BytesSent: true, BytesReceived: true}
+)
+
 // answer is how an instance answers a call: after that time, with that error.
 type answer struct {
 	after time.Duration // never, if it is 0

@@ -36,7 +36,7 @@ type call struct {
 // Pick implements gbalancer.Picker. For most calls there is nothing to do but to
 // see whose turn it is.
 func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	rec := recordOf(info)
+	rec := p.engine.recordOf(info)
 	s := p.snapshot.Load()
 	if rec != nil || p.trial.Load() != nil {
 		return p.choose(s, call{info.Ctx, info.FullMethodName, rec})
@@ -63,9 +63,11 @@ func (p *picker) choose(s *snapshot, what call) (gbalancer.PickResult, error) {
 		return c.try(what), nil
 	}
 	c, o := s.choose(what.rec)
-	if o != none && p.engine.refresh() { // somebody better may have come
-		s = p.snapshot.Load()
-		c, o = s.choose(what.rec)
+	if o > objection(s.worst) { // somebody better may have come
+		if fresh := p.engine.refresh(); fresh != s {
+			s = fresh
+			c, o = s.choose(what.rec)
+		}
 	}
 	if what.rec.Elsewhere() && (c == nil || o >= avoided) {
 		return nobodyElse(what.rec)
@@ -74,10 +76,6 @@ func (p *picker) choose(s *snapshot, what call) (gbalancer.PickResult, error) {
 		return p.use(s, c, what), nil
 	}
 	return nothing(what.rec, waiting{p.engine})
-}
-
-func recordOf(info gbalancer.PickInfo) *pick.Record {
-	return pick.FromContext(info.Ctx).For(info.FullMethodName)
 }
 
 // use returns what Pick returns for this connection. By the calls that take their
@@ -157,7 +155,7 @@ type nobody struct {
 
 // Pick implements gbalancer.Picker.
 func (p *nobody) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	what := call{info.Ctx, info.FullMethodName, recordOf(info)}
+	what := call{info.Ctx, info.FullMethodName, p.engine.recordOf(info)}
 	if id, ok := what.rec.Pinned(); ok {
 		return p.engine.pickPinned(id, what)
 	}

@@ -28,6 +28,10 @@ func (e *engine) childChanged(c *child, state connectivity.State, sc gbalancer.S
 	e.count[c.state]--
 	e.count[state]++
 	c.state, c.why = state, why
+	if lost && e.now()-c.gained < shortLived && !c.draining && !c.closing.Load() {
+		c.tally.count(bad)
+		e.ejectFailing(c)
+	}
 	switch state {
 	case connectivity.Ready:
 		e.gain(c, sc)
@@ -58,9 +62,9 @@ func (c *child) rank() uint32 {
 func (e *engine) gain(c *child, sc gbalancer.SubConn) {
 	if c.conn == nil || c.conn.ordinary.SubConn != sc {
 		c.conn, c.edition = newConn(c, sc), 0
-		e.note(c)
 	}
 	e.meet(c)
+	e.note(c)
 	c.conn.onPick.Or(takeTime) // which was not looked at while it was lost
 	c.conn.rank.Store(c.rank())
 	if c.edition == e.edition {
@@ -83,8 +87,8 @@ func (e *engine) meet(c *child) {
 		c.closing.Store(false)
 		e.closed.remove(c.id, c.life)
 		h.until = 0
-		e.suspect(c, 1, "closed", "it said that it closes, and is connected anew")
-	case h.stalled:
+		e.suspect(c, closed, 1, "it said that it closes, and is connected anew")
+	case h.suspect && h.why == stalled:
 		e.reinstate(c, "it is connected anew")
 	}
 }
@@ -97,10 +101,6 @@ func (e *engine) lose(c *child) {
 	e.withdraw(c)
 	if c.edition == e.edition {
 		e.lost++
-	}
-	if e.now()-c.gained < shortLived && !c.draining && !c.closing.Load() {
-		c.tally.count(bad)
-		e.ejectFailing(c)
 	}
 }
 
@@ -191,16 +191,15 @@ func (e *engine) publish() {
 	e.cc.UpdateState(gbalancer.State{ConnectivityState: state, Picker: p})
 }
 
-// refresh makes the snapshot anew if it is outdated, before the time for it has
-// come, and returns whether it has.
-func (e *engine) refresh() bool {
+// refresh returns the snapshot, made anew if it is outdated, before the time for
+// that has come.
+func (e *engine) refresh() *snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.shut || !e.outdated() || e.aggregated() != connectivity.Ready {
-		return false
+	if !e.shut && e.outdated() && e.aggregated() == connectivity.Ready {
+		e.rebuild()
 	}
-	e.rebuild()
-	return true
+	return e.picker.snapshot.Load()
 }
 
 // outdated says whether the snapshot differs from what a new one would be.

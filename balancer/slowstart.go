@@ -3,6 +3,7 @@ package balancer
 import (
 	"cmp"
 	"math"
+	"slices"
 	"time"
 
 	gresolver "google.golang.org/grpc/resolver"
@@ -15,10 +16,11 @@ import (
 // it is configured.
 //
 // New is a process (a Life) that this client has not been connected to before and
-// that its registry has known for less than Window, or that has taken the place of
-// another one under the same ID. The registry's times are compared with each other
-// only, never with this machine's clock. Where all connected instances are new,
-// after a restart of everything, none is slowed.
+// that its registry has known for less than Window, or under whose ID this client
+// has been connected to another process: a registry does not always notice that a
+// process was replaced. The registry's times are compared with each other only,
+// never with this machine's clock. Where all connected instances are new, after a
+// restart of everything, none is slowed.
 //
 // Fields that are zero stand for their defaults; Window has none.
 type SlowStart struct {
@@ -69,13 +71,15 @@ func registryTime(cfg *config, endpoints []gresolver.Endpoint) (now time.Time) {
 	return now
 }
 
-// isNew says whether an instance that has no child yet is to start slowly. now is
-// the registry's.
+// isNew says whether a process is new, where now is the registry's time.
 func (e *engine) isNew(m member, now time.Time) bool {
-	slow := e.config.slowStart
-	if !slow.on() || e.met.contains(m.id, m.life) {
+	window := time.Duration(e.config.slowStart.Window)
+	switch {
+	case !e.config.slowStart.on() || e.met.contains(m.id, m.life):
 		return false
+	case !m.registered.IsZero() && now.Sub(m.registered) < window:
+		return true
+	default:
+		return e.met.containsID(m.id) || slices.ContainsFunc(e.children[m.id], func(c *child) bool { return c.connected > 0 && c.life != m.life })
 	}
-	young := !m.registered.IsZero() && now.Sub(m.registered) < time.Duration(slow.Window)
-	return young || len(e.children[m.id]) > 0
 }

@@ -96,6 +96,7 @@ func TestSlowStartIsForNewProcesses(t *testing.T) {
 		}, 0.5},
 		"restarted before its lease ended": {func(b *bed) {
 			b.resolveWith(cfg, server("b/1", aged(time.Hour)))
+			b.ready("b")
 			b.resolveWith(cfg, old, server("b/2", aged(time.Hour)))
 		}, 0.1 / 1.1},
 		"only one of the two does not drain": {func(b *bed) { b.resolveWith(cfg, server("a", aged(time.Hour), draining), server("b/1", aged(0))) }, 1},

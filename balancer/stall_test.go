@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,8 @@ import (
 	gbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/pick"
 )
 
 var fourServers = []string{"a", "b", "c", "d"}
@@ -21,7 +24,7 @@ func frozen(id string, from, to time.Duration) behaviour {
 // Each of four servers is stopped for three seconds, one after the other, under
 // 2,000 calls a second: the load of the test with real processes.
 func TestFrozenInstancesCostFewCalls(t *testing.T) {
-	for picker, most := range map[Picker]int{RoundRobin{}: 200, WeightedRoundRobin{}: 200, Random{}: 200, P2C{}: 40} {
+	for picker, most := range map[Picker]int{RoundRobin{}: 200, P2C{}: 40} {
 		t.Run(fmt.Sprintf("%T", picker), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bed) {
 				b.up(configWith(picker), fourServers...)
@@ -55,6 +58,38 @@ func TestWithoutStallDetectionAFrozenInstanceCostsItsShare(t *testing.T) {
 	})
 }
 
+// That an attempt ran out of time is no sign of life.
+func TestAttemptsThatTimeOutAreNoAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), fourServers...)
+		b.load(2000, time.Second, healthy)
+		late := 0
+		for i := range 6000 {
+			rec, _ := b.recorded()
+			ctx, cancel := context.WithTimeoutCause(rec, 300*time.Millisecond, pick.ErrTimeout)
+			defer cancel()
+			result, err := b.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: ctx, FullMethodName: unaryMethod})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.idOf(result) != "a" {
+				time.AfterFunc(5*time.Millisecond, func() {
+					result.Done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
+				})
+			} else {
+				context.AfterFunc(ctx, func() { result.Done(gbalancer.DoneInfo{Err: errDeadline, BytesSent: true}) })
+				if i > 2000 {
+					late++
+				}
+			}
+			time.Sleep(time.Second / 2000)
+		}
+		if late > 5 {
+			t.Errorf("a silent instance got %d calls while it should have been avoided", late)
+		}
+	})
+}
+
 // A call that waits by itself says little: it may be a slow one.
 func TestPatience(t *testing.T) {
 	cfg := defaultSettings().stall
@@ -79,6 +114,8 @@ func TestPatience(t *testing.T) {
 
 func (b *bed) wantSuspects(want ...string) {
 	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var got []string
 	for _, c := range b.order {
 		if c.health.suspect {
@@ -219,5 +256,25 @@ func TestTicksSleep(t *testing.T) {
 		awake(false)
 		b.load(100, 100*time.Millisecond, healthy)
 		awake(true)
+	})
+}
+
+// A suspect is no reason to stay awake.
+func TestTicksSleepWithASuspect(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.resolveWith(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.ConsecutiveFailures = 5 })), servers("a", "b", "c")...)
+		b.ready("a", "b", "c")
+		for range 15 {
+			id, done, _ := b.call(t.Context())
+			if id == "a" {
+				done(unavailable)
+			} else {
+				done(answeredOK)
+			}
+		}
+		time.Sleep(time.Hour)
+		if !b.picker.asleep.Load() {
+			t.Error("an hour without calls, and still a tick every 10 ms")
+		}
 	})
 }

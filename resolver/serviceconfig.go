@@ -64,17 +64,28 @@ func (c *ServiceConfig) current() (js string, changed <-chan struct{}) {
 	return c.js, c.changed
 }
 
+// SetFile is Set with what is in the file.
+func (c *ServiceConfig) SetFile(path string) error {
+	js, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("resolver: service config: %w", err)
+	}
+	if err := c.Set(string(js)); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
 // fileInterval is how often FollowFile reads the file: soon enough for people who
 // look what their change does, and nothing to a machine.
 const fileInterval = time.Second
 
-// FollowFile sets c to what the file says, at once and within a second of every
-// change, until ctx ends. When the file cannot be read, or gRPC refuses what is in
-// it, failed is called with the reason, once until that changes, and the last good
-// config stays in force.
+// FollowFile is SetFile, at once and within a second of every change, until ctx
+// ends. Where SetFile fails, failed is called with the reason, once until that
+// changes, and the last good config stays in force.
 func (c *ServiceConfig) FollowFile(ctx context.Context, path string, failed func(error)) {
 	for reported := ""; ; {
-		err := c.setFile(path)
+		err := c.SetFile(path)
 		if text := fmt.Sprint(err); text != reported {
 			if reported = text; err != nil {
 				failed(err)
@@ -84,15 +95,4 @@ func (c *ServiceConfig) FollowFile(ctx context.Context, path string, failed func
 			return
 		}
 	}
-}
-
-func (c *ServiceConfig) setFile(path string) error {
-	js, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("resolver: service config: %w", err)
-	}
-	if err := c.Set(string(js)); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
 }

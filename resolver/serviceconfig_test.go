@@ -110,6 +110,30 @@ func TestServiceConfigOfAChannelThatTakesNone(t *testing.T) {
 	})
 }
 
+// However configs and instances change at the same time, the last of both counts.
+func TestServiceConfigAndInstancesChangeTogether(t *testing.T) {
+	configured(t, func(t *testing.T, sys *testenv.System, config *ServiceConfig, dial func(...grpc.DialOption) *grpc.ClientConn) {
+		conn := dial()
+		conn.Connect()
+		server := sys.Start(registry.Instance{ID: "c"})
+		server.OnCall(testenv.Delay(time.Minute))
+		for weight := range 50 {
+			var changing sync.WaitGroup
+			for i := range 4 {
+				changing.Go(func() {
+					if err := config.Set(configOf(roundrobin.Name, 10+i)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			changing.Go(func() { server.Update(func(i *registry.Instance) { i.Weight = uint32(weight + 1) }) })
+			changing.Wait()
+		}
+		set(t, config, configOf(roundrobin.Name, 1))
+		expectTimeout(t, conn, 1)
+	})
+}
+
 // The config outlasts what gRPC throws away when there are no calls, and what is
 // set meanwhile goes for the first call.
 func TestServiceConfigOutlastsIdleness(t *testing.T) {

@@ -3,9 +3,13 @@ package test
 import (
 	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/rollcall-go/rollcall/balancer"
 )
 
 func TestSharesFollowThePolicy(t *testing.T) {
@@ -32,6 +36,31 @@ func TestSharesFollowThePolicy(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The service config of a client that runs is replaced in its file, and a bad one
+// is not taken.
+func TestServiceConfigFile(t *testing.T) {
+	_, registry := startRegistry(t, "127.0.0.1:0")
+	weighted(t, registry)
+	file := filepath.Join(t.TempDir(), "config.json")
+	write := func(js string) {
+		if err := os.WriteFile(file, []byte(js), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(balancer.ServiceConfig(balancer.RoundRobin{}))
+	client := startClient(t, registry, "-service-config", file, "-warm-up", "500ms", "-rps", "500", "-duration", "5s")
+	said(t, client, " 1s ")
+	write(`{"loadBalancingConfig": [{"rollcall": {"picker": {"fastest": {}}}}]}`)
+	said(t, client, `unknown picker \"fastest\"`)
+	write(balancer.ServiceConfig(balancer.WeightedRoundRobin{}))
+	r := finish(t, client)
+	r.failsNone(t)
+	// It would be a third if nothing had changed, and a half if everything had.
+	if got := float64(r.PerInstance["a"]) / float64(r.OK); got < 0.36 || got > 0.48 {
+		t.Errorf("a served %.2f%%: it should have been a third at first and then a half", 100*got)
 	}
 }
 

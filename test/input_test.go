@@ -21,6 +21,10 @@ func TestBadInput(t *testing.T) {
 		says    string
 	}{
 		{"echo-client", []string{"-policy", "fastest"}, "random, round_robin, weighted_round_robin"},
+		{"echo-client", []string{"-service-config", "/no/such/config.json"}, "/no/such/config.json"},
+		{"echo-client", []string{"-service-config", "/dev/null"}, "no JSON service config"},
+		{"echo-client", []string{"-service-config", "config.json", "-policy", "random"}, "one of them"},
+		{"echo-client", []string{"-service-config", "config.json", "-target", "dns:///localhost:9000"}, "looked up in a registry"},
 		{"echo-client", []string{"-fail-mode", "failsoft"}, "failover"},
 		{"echo-client", []string{"-method", "delete"}, "add, get, put, stream"},
 		{"echo-client", []string{"-registry", "nonsense"}, "nonsense"},

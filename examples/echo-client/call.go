@@ -60,6 +60,7 @@ func stream(ctx context.Context, c echov1.EchoClient) (instance string, err erro
 // client makes the calls.
 type client struct {
 	registry io.Closer // nil if the target needs none
+	config   follower
 	conn     *grpc.ClientConn
 	call     func() (instance string, err error)
 }
@@ -75,7 +76,10 @@ func dial(cfg config, stats *stats) (*client, error) {
 			return nil, cli.Usage(err)
 		}
 		c.registry = reg
-		opts = append(opts, grpc.WithResolvers(resolver.NewBuilder(reg, resolver.WithLogger(logger))))
+		if err := c.config.follow(cfg.serviceConfig, logger); err != nil {
+			return nil, errors.Join(cli.Usage(err), c.close())
+		}
+		opts = append(opts, grpc.WithResolvers(resolver.NewBuilder(reg, resolver.WithLogger(logger), resolver.WithServiceConfig(&c.config.ServiceConfig))))
 		opts = append(opts, resolver.DialOptions()...)
 	}
 	conn, err := grpc.NewClient(cfg.target, opts...)
@@ -151,6 +155,7 @@ func (c *client) close() error {
 	if c.conn != nil {
 		errs = append(errs, c.conn.Close())
 	}
+	c.config.close()
 	if c.registry != nil {
 		errs = append(errs, c.registry.Close())
 	}

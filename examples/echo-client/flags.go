@@ -37,6 +37,7 @@ type config struct {
 	env, service, target       string
 	poll                       time.Duration
 	policy                     balancer.Picker
+	serviceConfig              string
 	mode                       failmode.Mode
 	attempts                   int
 	retryBudget                float64
@@ -62,11 +63,12 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 		c.policy, err = balancer.ParsePicker(s)
 		return err
 	})
-	flags.Func("fail-mode", "the `name` of what follows a failed attempt: nothing (failfast), the same instance again (failretry) or another one (failover) (default failover)", func(s string) (err error) {
+	flags.StringVar(&c.serviceConfig, "service-config", "", "a `file` with a gRPC service config to use instead of -policy, and to read again when it changes")
+	flags.Func("fail-mode", "the `name` of what follows a failed attempt: nothing (failfast), the same instance again (failretry) or another one (failover); or forking, broadcast or failsafe (default failover)", func(s string) (err error) {
 		c.mode, err = failmode.ParseMode(s)
 		return err
 	})
-	flags.IntVar(&c.attempts, "attempts", 3, "the most attempts of one call, for failretry and failover")
+	flags.IntVar(&c.attempts, "attempts", 3, "the most attempts of one call, for all modes but failfast and failsafe")
 	flags.Float64Var(&c.retryBudget, "retry-budget", defaultRetryBudget, "the most extra attempts as a `share` of the calls, besides ten a second; the library's default is 0.2")
 	flags.DurationVar(&c.perAttemptTimeout, "per-attempt-timeout", 0, "how long one attempt may take; 0 for as long as the call")
 	flags.DurationVar(&c.timeout, "timeout", time.Second, "how long a call may take (its deadline)")
@@ -84,6 +86,9 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	}
 	if flags.Given("target") && flags.Given("service") {
 		return config{}, cli.Usagef("-service %s and -target %s both say what to call: give one of them", c.service, c.target)
+	}
+	if flags.Given("policy") && c.serviceConfig != "" {
+		return config{}, cli.Usagef("-policy and -service-config %s both say how to balance: give one of them", c.serviceConfig)
 	}
 	c.registries = cli.List(*registries)
 	if err := c.validate(); err != nil {
@@ -123,6 +128,8 @@ func (c *config) setTarget(given bool) error {
 	switch {
 	case given && c.target == "":
 		return cli.Usagef("-target is empty: give a gRPC target such as %s:///echo", resolver.Scheme)
+	case given && !c.discovers() && c.serviceConfig != "":
+		return cli.Usagef("-service-config needs a target that is looked up in a registry, such as %s:///echo", resolver.Scheme)
 	case given && !c.discovers():
 		return nil
 	case !given && c.service == "":

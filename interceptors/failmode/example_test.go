@@ -37,7 +37,7 @@ func ExampleParseMode() {
 	fmt.Println(err)
 	// Output:
 	// failover <nil>
-	// failmode: unknown mode "failback": known are failfast, failretry, failover
+	// failmode: unknown mode "failback": known are failfast, failretry, failover, failsafe, forking, broadcast
 }
 
 // lostConnection stands for a connection that breaks when a call is under way.

@@ -1,6 +1,6 @@
 // Package failmode makes a call try again when an attempt fails, where that can
 // be right: on another instance (Failover), on the same one (Failretry), or not
-// at all (Failfast).
+// at all (Failfast). There are modes for more special wishes as well.
 //
 //	conn, err := grpc.NewClient("discovery:///greeter",
 //		grpc.WithResolvers(resolver.NewBuilder(reg)),
@@ -49,14 +49,8 @@
 package failmode
 
 import (
-	"context"
 	"fmt"
 	"strings"
-
-	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
 )
 
 // Mode is what a call does when an attempt fails.
@@ -73,9 +67,29 @@ const (
 	// Failover goes to an instance that the call has not tried, as long as there
 	// is one.
 	Failover
+	// Failsafe makes one attempt, as Failfast does. When the call fails, its error is
+	// logged (WithLogger) and the caller is told of none: the reply is empty. It is
+	// for what may as well be lost. A stream's errors are not hidden.
+	Failsafe
+	// Forking makes all attempts (WithMaxAttempts) of a call that may execute more
+	// than once beside each other, a millisecond apart, at instances that differ. The
+	// first answer counts and the others are cancelled. That multiplies the load, in
+	// good times too, and WithBudget does not bound it. Other calls, streams, and calls
+	// whose reply is not a proto.Message, are as in Failover.
+	Forking
+	// Broadcast makes a unary call at every instance that the client knows of: first
+	// at one that the balancer chooses, then at all others at once, at each as
+	// Failretry does. The call succeeds if it does everywhere, with the first
+	// instance's reply. Its error is that of errors.Join, with one for each instance
+	// that has not answered well. Methods that may not execute more than once, and
+	// streams, are refused. For the balancer and for interceptors/track, what is made
+	// at each instance is a call of its own.
+	Broadcast
 )
 
-var modeNames = [...]string{Failfast: "failfast", Failretry: "failretry", Failover: "failover"}
+var modeNames = [...]string{
+	Failfast: "failfast", Failretry: "failretry", Failover: "failover", Failsafe: "failsafe", Forking: "forking", Broadcast: "broadcast",
+}
 
 // String returns the name that ParseMode takes.
 func (m Mode) String() string {
@@ -93,25 +107,4 @@ func ParseMode(name string) (Mode, error) {
 		}
 	}
 	return Failfast, fmt.Errorf("failmode: unknown mode %q: known are %s", name, strings.Join(modeNames[:], ", "))
-}
-
-// UnaryClientInterceptor makes the attempts of unary calls in this mode. An
-// unknown mode is Failfast.
-func UnaryClientInterceptor(mode Mode, opts ...Option) grpc.UnaryClientInterceptor {
-	settings := newConfig(mode, opts)
-	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		policy := settings.forCall(opts)
-		if message, ok := reply.(proto.Message); ok && policy.Hedging != nil {
-			return hedged(ctx, method, req, message, cc, invoker, policy, opts)
-		}
-		call := attempt.Start(ctx, method, policy, cc, opts, false)
-		err := call.Do(func(ctx context.Context, opts []grpc.CallOption) error {
-			return invoker(ctx, method, req, reply, cc, opts...)
-		})
-		if err != nil {
-			return failure(&call, err)
-		}
-		call.Succeed()
-		return nil
-	}
 }

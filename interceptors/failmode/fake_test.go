@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcall-go/rollcall/internal/backoff"
 	"github.com/rollcall-go/rollcall/pick"
+	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 )
 
 // asTheScriptSays is the text of all errors.
@@ -46,6 +47,9 @@ func (f *fake) invoke(ctx context.Context, method string, _, _ any, _ *grpc.Clie
 		}
 	}
 	record := pick.FromContext(ctx).For(method)
+	if record.InstancesAsked() && o.class != pick.Untracked {
+		record.SetInstances([]string{})
+	}
 	id := f.choose(record)
 	f.made = append(f.made, id)
 	if !o.class.NotExecuted() {
@@ -92,5 +96,5 @@ func (o outcome) end(ctx context.Context) error {
 
 // call makes a call through the interceptor, with the fake below it.
 func call(ctx context.Context, f *fake, interceptor grpc.UnaryClientInterceptor, opts ...grpc.CallOption) error {
-	return interceptor(ctx, "/shop.Orders/Pay", nil, nil, nil, f.invoke, opts...)
+	return interceptor(ctx, "/shop.Orders/Pay", nil, new(echov1.AddResponse), nil, f.invoke, opts...)
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
 )
 
-// hedged makes a unary call whose attempts may have others beside them.
-func hedged(ctx context.Context, method string, req any, reply proto.Message, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, policy *attempt.Policy, opts []grpc.CallOption) error {
-	call := attempt.Start(ctx, method, policy, cc, opts, false)
+// hedged makes a call whose attempts may have others beside them.
+func (u unary) hedged(ctx context.Context, reply proto.Message, opts []grpc.CallOption) error {
+	call := attempt.Start(ctx, u.method, u.policy, u.cc, opts, false)
 	invoke := func(ctx context.Context, reply proto.Message, opts []grpc.CallOption) error {
-		return invoker(ctx, method, req, reply, cc, opts...)
+		return u.invoker(ctx, u.method, u.req, reply, u.cc, opts...)
 	}
 	err := call.DoHedged(func(ctx context.Context, opts []grpc.CallOption) error {
 		return invoke(ctx, reply, opts)

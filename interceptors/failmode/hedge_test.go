@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,19 +21,19 @@ import (
 	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 )
 
-// first makes the server that is called first do this, and the others that.
-func (w *world) first(this, that testenv.Hook) {
-	var once sync.Once
+// inTurn makes the server that is called first do the first of these, the one that
+// is called second the second, and so on; the last is for all that follow.
+func (w *world) inTurn(hooks ...testenv.Hook) {
+	var called atomic.Int64
 	w.all(func(s *testenv.Server) testenv.Hook {
-		return func(ctx context.Context, method string) (err error) {
+		return func(ctx context.Context, method string) error {
 			grpc.SetHeader(ctx, mdOf("served-by", s.Instance().ID))
 			grpc.SetTrailer(ctx, mdOf("served-by", s.Instance().ID))
-			do := that
-			once.Do(func() { do = this })
-			if do == nil {
-				return nil
+			n := int(called.Add(1))
+			if do := hooks[min(n, len(hooks))-1]; do != nil {
+				return do(ctx, method)
 			}
-			return do(ctx, method)
+			return nil
 		}
 	})
 }
@@ -66,6 +67,7 @@ func TestHedging(t *testing.T) {
 		"the first is told no":  {"abc", after(20*ms, testenv.Answer(codes.NotFound)), slow, nil, codes.NotFound, 20 * ms, []string{failmode.ReasonOutrun, failmode.ReasonNotRetryable}, false},
 		"the first fails early": {"abc", after(ms, bad), quick, nil, codes.OK, 2 * ms, []string{failmode.ReasonIdempotent, failmode.ReasonSucceeded}, false},
 		"the first fails late":  {"abc", after(20*ms, bad), testenv.Delay(30 * ms), nil, codes.OK, 40 * ms, []string{failmode.ReasonIdempotent, failmode.ReasonSucceeded}, true},
+		"a code to try again":   {"abc", after(20*ms, testenv.Answer(codes.Aborted)), testenv.Delay(30 * ms), []grpc.CallOption{failmode.WithRetryableCodes(codes.Aborted)}, codes.OK, 40 * ms, []string{failmode.ReasonIdempotent, failmode.ReasonSucceeded}, true},
 		"nobody else":           {"a", testenv.Delay(20 * ms), quick, nil, codes.OK, 20 * ms, []string{failmode.ReasonSucceeded}, false},
 		"no attempts left":      {"abc", slow, quick, []grpc.CallOption{failmode.WithMaxAttempts(1)}, codes.OK, time.Second, []string{failmode.ReasonSucceeded}, false},
 		"not for this method":   {"abc", slow, quick, []grpc.CallOption{failmode.Idempotent(false)}, codes.OK, time.Second, []string{failmode.ReasonSucceeded}, false},
@@ -76,7 +78,7 @@ func TestHedging(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, tt.ids, failmode.Failover, failmode.WithHedging(10*ms))
-				w.first(tt.this, tt.that)
+				w.inTurn(tt.this, tt.that)
 				d := &delivered{}
 				var got *echov1.GetResponse
 				var err error
@@ -169,19 +171,19 @@ func TestHedgingAtAQuantile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "abc", failmode.Failover, failmode.WithHedgingQuantile(0.9))
 		for _, usual := range []time.Duration{4 * ms, 40 * ms} {
-			w.first(nil, testenv.Delay(usual))
+			w.inTurn(nil, testenv.Delay(usual))
 			for range 100 {
 				w.client.Get(t.Context(), get)
 			}
 			w.take()
-			w.first(testenv.Delay(time.Second), testenv.Delay(usual))
+			w.inTurn(testenv.Delay(time.Second), testenv.Delay(usual))
 			d := took(func() { w.client.Get(t.Context(), get) })
 			if events := w.take(); len(events) != 2 || d < 2*usual || d > 5*usual/2 {
 				t.Errorf("%d attempts took %v, where %v is usual", len(events), d, usual)
 			}
 			time.Sleep(time.Minute)
 		}
-		w.first(testenv.Delay(time.Second), nil)
+		w.inTurn(testenv.Delay(time.Second), nil)
 		if w.client.Get(t.Context(), get); len(w.take()) != 1 {
 			t.Error("hedged though nothing is known any more")
 		}

@@ -1,16 +1,14 @@
 package failmode
 
 import (
-	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
 	"github.com/rollcall-go/rollcall/internal/backoff"
-	"github.com/rollcall-go/rollcall/pick"
 )
 
 // The defaults, as constants so that they stand in one place.
@@ -88,6 +86,21 @@ func WithPerAttemptTimeout(d time.Duration) CallOption {
 	return CallOption{set: func(c *config) { c.timeout = d }}
 }
 
+// WithRetryableCodes adds codes after which a method that may execute more than once
+// is tried again if a server has answered it with them, as after Unavailable; OK is
+// none. The default is no other code. What gRPC says itself has codes too: an
+// oversized reply is ResourceExhausted.
+func WithRetryableCodes(list ...codes.Code) CallOption {
+	return CallOption{set: func(c *config) {
+		c.codes = 0
+		for _, code := range list {
+			if code != codes.OK {
+				c.codes.Add(code)
+			}
+		}
+	}}
+}
+
 // WithHedging makes an attempt that has no answer after delay have another one
 // beside it, at an instance that the call has not tried. The first answer counts
 // and the other attempt is cancelled. It is for Failover and for unary methods
@@ -161,129 +174,4 @@ func WithBudget(ratio, perSecond float64) Option {
 // well. The default, and nil, is nowhere.
 func WithLogger(l *slog.Logger) Option {
 	return interceptorOption(func(c *config) { c.logger = l })
-}
-
-// AttemptEvent is one attempt that has ended.
-type AttemptEvent struct {
-	// Method is the full method, like "/shop.Orders/Get".
-	Method string
-	// Attempt counts the attempts of the call, from 1.
-	Attempt int
-	// Hedge says that it was made beside the attempt before it (WithHedging).
-	Hedge bool
-	// Target is the instance that was picked; empty if none was.
-	Target pick.Target
-	// Class says what is certain about the execution of the attempt.
-	Class pick.Class
-	// Picks are all instances that were picked within the attempt: more than one
-	// where gRPC retried by itself. Target is the last one, Class is about all.
-	Picks []pick.Attempt
-	// Err is the attempt's error, compatible with the status package; nil for
-	// success.
-	Err error
-	// Duration is how long the attempt took, without the wait before it.
-	Duration time.Duration
-	// Again says that another attempt is to follow, after a wait that the caller
-	// may yet end. Reason says why or why not: one of the Reason constants.
-	Again  bool
-	Reason string
-}
-
-// Why an attempt is followed by another one.
-const (
-	ReasonNotExecuted = attempt.NotExecuted // certain
-	ReasonIdempotent  = attempt.Idempotent  // the method may execute again
-)
-
-// Why an attempt is not followed by another one.
-const (
-	ReasonSucceeded       = attempt.Succeeded
-	ReasonNotRetryable    = attempt.NotRetryable    // neither Unavailable nor its own timeout
-	ReasonMayHaveExecuted = attempt.MayHaveExecuted // and the method may not execute again
-	ReasonUsedUp          = attempt.UsedUp          // WithMaxAttempts
-	ReasonCallerEnded     = attempt.CallerEnded     // the caller's deadline or cancel
-	ReasonNoTime          = attempt.NoTime          // an attempt would not end before the deadline
-	ReasonBudgetEmpty     = attempt.BudgetEmpty     // WithBudget
-	ReasonDiscouraged     = attempt.Discouraged     // its no-retry trailer, or gRPC's push-back
-	ReasonPinGone         = attempt.PinGone         // Failretry's instance is gone
-	ReasonDropped         = attempt.Dropped         // the balancer ended the call
-	ReasonBegun           = attempt.Begun           // a stream that is past its beginning
-	ReasonOutrun          = attempt.Outrun          // the attempt beside it has the answer
-)
-
-// config is the settings of an interceptor or of one call.
-type config struct {
-	mode       Mode
-	attempts   int
-	backoff    backoff.Policy
-	timeout    time.Duration
-	observe    func(attempt.Event)
-	idempotent func(method string) bool
-	methods    *methods
-	budget     *attempt.Budget
-	latencies  *attempt.Latencies
-	hedging    *attempt.Hedging
-	logger     *slog.Logger
-	warned     *sync.Once
-	policy     attempt.Policy // made of all the above
-}
-
-func newConfig(mode Mode, opts []Option) *config {
-	c := &config{
-		mode: mode, attempts: defaultAttempts,
-		backoff: backoff.Policy{Base: defaultBackoff, Max: defaultMaxBackoff},
-		budget:  attempt.NewBudget(defaultBudgetRatio, defaultBudgetPerSecond),
-		methods: newMethods(), latencies: new(attempt.Latencies), warned: new(sync.Once),
-	}
-	c.idempotent = c.methods.idempotent
-	for _, o := range opts {
-		o.apply(c)
-	}
-	c.build()
-	return c
-}
-
-func (c *config) build() {
-	c.policy = attempt.Policy{
-		Max: max(c.attempts, 1), Same: c.mode == Failretry, Backoff: c.backoff,
-		Timeout: c.timeout, Idempotent: c.idempotent, Budget: c.budget, Observe: c.observe,
-		Latencies: c.latencies,
-	}
-	if c.logger != nil {
-		c.policy.Stacked = c.warn
-	}
-	if c.mode == Failover {
-		c.policy.Hedging = c.hedging
-	}
-	if c.mode != Failretry && c.mode != Failover {
-		c.policy.Max, c.policy.Latencies = 1, nil
-	}
-}
-
-// warn says once that another layer retries, too.
-func (c *config) warn(method, layer string) {
-	c.warned.Do(func() {
-		c.logger.Warn("failmode: two layers retry: they make all attempts together; leave it to one of them",
-			"layer", fmt.Sprintf("failmode %v, %d attempts", c.mode, c.policy.Max), "other", layer, "method", method)
-	})
-}
-
-// forCall returns the policy for a call with these options.
-func (c *config) forCall(opts []grpc.CallOption) *attempt.Policy {
-	own := c
-	for _, opt := range opts {
-		o, ok := opt.(CallOption)
-		if !ok {
-			continue
-		}
-		if own == c {
-			own = new(config)
-			*own = *c
-		}
-		o.apply(own)
-	}
-	if own != c {
-		own.build()
-	}
-	return &own.policy
 }

@@ -20,13 +20,13 @@ import (
 )
 
 func TestParseMode(t *testing.T) {
-	for _, want := range []failmode.Mode{failmode.Failfast, failmode.Failretry, failmode.Failover} {
+	for want := failmode.Failfast; want <= failmode.Broadcast; want++ {
 		if got, err := failmode.ParseMode(want.String()); err != nil || got != want {
 			t.Errorf("ParseMode(%q) = %v, %v", want.String(), got, err)
 		}
 	}
-	_, err := failmode.ParseMode("failsafe")
-	if err == nil || !strings.Contains(err.Error(), `"failsafe"`) || !strings.Contains(err.Error(), "failfast, failretry, failover") {
+	_, err := failmode.ParseMode("failback")
+	if err == nil || !strings.Contains(err.Error(), `"failback"`) || !strings.Contains(err.Error(), "failfast, failretry, failover, failsafe, forking, broadcast") {
 		t.Errorf("error: %v", err)
 	}
 	if got := failmode.Mode(9).String(); got != "mode(9)" {
@@ -182,4 +182,32 @@ func TestUnaryCallsAreToldFromStreams(t *testing.T) {
 		failmode.UnaryClientInterceptor(failmode.Failover, failmode.WithHedging(hedging))(t.Context(), echov1.Echo_Get_FullMethodName, nil, new(echov1.GetResponse), nil, invoker)
 	}
 	failmode.StreamClientInterceptor(failmode.Failover)(t.Context(), &grpc.StreamDesc{}, nil, echov1.Echo_Stream_FullMethodName, streamer)
+}
+
+func TestWithRetryableCodes(t *testing.T) {
+	also := failmode.WithRetryableCodes(codes.ResourceExhausted, codes.OK)
+	for name, tt := range map[string]struct {
+		o          outcome
+		idempotent bool
+		opts       []grpc.CallOption
+		want       int
+	}{
+		"answered":                  {outcome{class: pick.Answered, code: codes.ResourceExhausted}, true, nil, 3},
+		"not for this method":       {outcome{class: pick.Answered, code: codes.ResourceExhausted}, false, nil, 1},
+		"another code":              {outcome{class: pick.Answered, code: codes.Aborted}, true, nil, 1},
+		"for once":                  {outcome{class: pick.Answered, code: codes.Aborted}, true, []grpc.CallOption{failmode.WithRetryableCodes(codes.Aborted)}, 3},
+		"not for once":              {outcome{class: pick.Answered, code: codes.ResourceExhausted}, true, []grpc.CallOption{failmode.WithRetryableCodes()}, 1},
+		"Unavailable as ever":       {unavailable, true, nil, 3},
+		"success is none":           {outcome{class: pick.Answered}, true, nil, 1},
+		"said by this client":       {outcome{class: pick.NotSent, code: codes.ResourceExhausted}, true, nil, 1},
+		"said by whom nobody knows": {outcome{class: pick.Untracked, code: codes.ResourceExhausted}, true, nil, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{script: []outcome{tt.o}}
+			call(t.Context(), f, failmode.UnaryClientInterceptor(failmode.Failover, also, failmode.Idempotent(tt.idempotent)), tt.opts...)
+			if len(f.made) != tt.want {
+				t.Errorf("%s: %d attempts, want %d", name, len(f.made), tt.want)
+			}
+		})
+	}
 }

@@ -1,6 +1,8 @@
 package failmode_test
 
 import (
+	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -79,48 +81,86 @@ func endings(cell string) (list []outcome) {
 	return list
 }
 
-func TestEveryRowOfTheRules(t *testing.T) {
-	rows := table(t, "class", "code", "idempotent", "any other")
-	if len(rows) != 7 {
+// modes are the columns of the rule table, by name.
+var ruleColumns = []string{"class", "code", "method", "failfast", "failretry", "failover", "forking", "broadcast", "failsafe"}
+
+// rule is a cell of the rule table: what follows in the mode when an attempt of the
+// method ends like this.
+type rule struct {
+	class, code string
+	idempotent  bool
+	mode        failmode.Mode
+	then        string
+}
+
+func rules(t *testing.T) (list []rule) {
+	rows := table(t, ruleColumns...)
+	if len(rows) != 14 {
 		t.Errorf("%d rows", len(rows))
 	}
 	for _, row := range rows {
-		for _, class := range classes(row[0]) {
-			for _, o := range endings(row[1]) {
+		for i, then := range row[3:] {
+			mode, err := failmode.ParseMode(ruleColumns[3+i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, rule{row[0], row[1], row[2] == "idempotent", mode, then})
+		}
+	}
+	return list
+}
+
+// Every cell of the table, with every class and code for which it stands.
+func TestEveryRuleHolds(t *testing.T) {
+	for _, r := range rules(t) {
+		for _, class := range classes(r.class) {
+			for _, o := range endings(r.code) {
 				o.class = class
-				for i, idempotent := range []bool{true, false} {
-					for _, mode := range []failmode.Mode{failmode.Failfast, failmode.Failretry, failmode.Failover} {
-						tryRow(t, o, idempotent, mode, row[2+i] == "yes")
-					}
-				}
+				tryRule(t, r, o)
 			}
 		}
 	}
 }
 
-func tryRow(t *testing.T, o outcome, idempotent bool, mode failmode.Mode, again bool) {
+func tryRule(t *testing.T, r rule, o outcome) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{script: []outcome{o, {class: pick.Answered}}}
-		err := call(t.Context(), f, failmode.UnaryClientInterceptor(mode, failmode.Idempotent(idempotent),
-			failmode.WithPerAttemptTimeout(time.Minute)))
-		want := 1
-		if again && mode != failmode.Failfast {
-			want = 2
+		f := &fake{script: []outcome{o, {class: o.class}}}
+		err := call(t.Context(), f, failmode.UnaryClientInterceptor(r.mode, failmode.Idempotent(r.idempotent),
+			failmode.WithPerAttemptTimeout(time.Minute), failmode.WithLogger(slog.New(slog.DiscardHandler))))
+		attempts := map[string]int{"error": 1, "hidden": 1, "same": 2, "other": 2, "again": 2, "not made": 0}
+		want, known := attempts[r.then]
+		if !known {
+			t.Fatalf("the table says %q", r.then)
 		}
-		if len(f.made) != want || (err == nil) != (want == 2) {
-			t.Errorf("%v, %v, idempotent %t, %v: %d attempts, %v; want %d", o.class, o.code, idempotent, mode, len(f.made), err, want)
+		failed := r.then == "error" || r.then == "not made"
+		if r.mode == failmode.Broadcast && o.class == pick.Untracked {
+			failed = true // for nobody says which instances there are
 		}
-		same := want == 2 && f.made[0] == f.made[1]
-		if picked := o.class != pick.NeverPicked && o.class != pick.Untracked; picked && want == 2 && same != (mode == failmode.Failretry) {
-			t.Errorf("%v, %v: went to %v", o.class, mode, f.made)
+		if len(f.made) != want || (err != nil) != failed {
+			t.Errorf("%+v after %v: %d attempts, %v; want %d", r, o.code, len(f.made), err, want)
+		}
+		if want == 2 && r.then != "again" && (f.made[0] == f.made[1]) != (r.then == "same") {
+			t.Errorf("%+v: went to %v", r, f.made)
 		}
 	})
 }
 
 func TestRulesNameTheModes(t *testing.T) {
-	for _, row := range table(t, "mode", "next attempt", "wait before it") {
-		if _, err := failmode.ParseMode(row[0]); err != nil {
+	rows := table(t, "mode", "attempts", "next attempt", "wait before it")
+	for _, row := range rows {
+		mode, err := failmode.ParseMode(row[0])
+		if err != nil {
 			t.Error(err)
 		}
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{script: []outcome{unavailable}}
+			call(t.Context(), f, failmode.UnaryClientInterceptor(mode, failmode.Idempotent(true)))
+			if most, _, _ := strings.Cut(row[1], " "); most != fmt.Sprint(len(f.made)) {
+				t.Errorf("%v: %d attempts, the page says %s", mode, len(f.made), row[1])
+			}
+		})
+	}
+	if len(rows) != int(failmode.Broadcast)+1 {
+		t.Errorf("%d rows", len(rows))
 	}
 }

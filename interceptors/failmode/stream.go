@@ -8,7 +8,9 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
 )
@@ -18,7 +20,11 @@ import (
 func StreamClientInterceptor(mode Mode, opts ...Option) grpc.StreamClientInterceptor {
 	settings := newConfig(mode, opts)
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-		s := &stream{desc: desc, call: attempt.Start(ctx, method, settings.forCall(opts), cc, opts, true)}
+		c := settings.forCall(opts)
+		if c.mode == Broadcast {
+			return nil, status.Errorf(codes.Unimplemented, "failmode: broadcast is for unary methods, and %s is a stream", method)
+		}
+		s := &stream{desc: desc, call: attempt.Start(ctx, method, &c.policy, cc, opts, true)}
 		s.streamer = func(ctx context.Context, opts []grpc.CallOption) (grpc.ClientStream, error) {
 			return streamer(ctx, desc, cc, method, opts...)
 		}

@@ -309,3 +309,27 @@ func TestBlackHolesAreNamed(t *testing.T) {
 		})
 	}
 }
+
+// An attempt ends as its error says, also when its own time runs out in that moment:
+// only where the error says that the time is over is that what ended it, whoever
+// has noticed first.
+func TestAnswerAtTheEndOfTheAttemptsTime(t *testing.T) {
+	for code, want := range map[codes.Code]int{codes.NotFound: 1, codes.OK: 1, codes.DeadlineExceeded: 3} {
+		for name, late := range map[string]time.Duration{"before": 0, "after": ms} {
+			synctest.Test(t, func(t *testing.T) {
+				made := 0
+				invoker := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+					made++
+					time.Sleep(100*ms + late)
+					record, err := pick.FromContext(ctx), status.Error(code, "at the last moment")
+					record.End(record.Begin(pick.Target{ID: "a"}), pick.Answered, err)
+					return err
+				}
+				failover := failmode.UnaryClientInterceptor(failmode.Failover, failmode.Idempotent(true), failmode.WithPerAttemptTimeout(100*ms))
+				if err := failover(t.Context(), "/shop.Orders/Get", nil, nil, nil, invoker); made != want || status.Code(err) != code {
+					t.Errorf("%v, noticed %s the end: %d attempts, %v; want %d", code, name, made, err, want)
+				}
+			})
+		}
+	}
+}

@@ -9,9 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-go/rollcall/internal/backoff"
@@ -26,6 +23,7 @@ type Policy struct {
 	Backoff    backoff.Policy           // between attempts
 	Timeout    time.Duration            // of one attempt; 0 for none of its own
 	Idempotent func(method string) bool // asked after a failure only
+	Codes      Codes                    // besides Unavailable, of answers of an idempotent method
 	Budget     *Budget                  // shared by the calls of one connection
 	Latencies  *Latencies               // likewise
 	Hedging    *Hedging                 // nil for none
@@ -72,16 +70,6 @@ type Call struct {
 	run  run // the attempt under way
 }
 
-// run is one attempt.
-type run struct {
-	n       int // which of the call's, from 1
-	hedge   bool
-	started time.Time
-	record  *pick.Record
-	mark    pick.Mark
-	scope   scope
-}
-
 // next is what was decided about the attempt that comes next.
 type next struct {
 	ready bool          // wait until somebody can be picked
@@ -99,6 +87,13 @@ func Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientCo
 	}
 	c.limitAll(cc)
 	return c
+}
+
+// Pin has all attempts made at this instance. It comes before the first of them.
+func (c *Call) Pin(id string) {
+	c.pinned = id
+	c.record.Pin(id)
+	c.next.bound = c.longest()
 }
 
 // Do makes attempts until one succeeds or another one is not allowed. Its error
@@ -136,8 +131,8 @@ func (c *Call) Settle() error {
 // Succeed ends the call well.
 func (c *Call) Succeed() {
 	if c.policy.Latencies != nil && !c.stream {
-		now := time.Now()
-		c.policy.Latencies.Note(c.method, now.Sub(c.run.started), now)
+		took := c.run.duration()
+		c.policy.Latencies.Note(c.method, took, c.run.started.Add(took))
 	}
 	if c.policy.Observe != nil {
 		e := c.event(&c.run, nil)
@@ -177,37 +172,6 @@ func (c *Call) Events() []Event { return c.events }
 // Idempotent says whether the call may execute more than once.
 func (c *Call) Idempotent() bool { return c.policy.Idempotent(c.method) }
 
-// begin starts the next attempt, which others can outrun or not, and returns what
-// it is to be made with.
-func (c *Call) begin(outrun bool) (context.Context, []grpc.CallOption) {
-	c.made++
-	c.run = run{n: c.made, started: time.Now(), record: c.record, mark: c.record.Mark()}
-	c.run.scope = c.enter(outrun)
-	if c.made == 1 {
-		return c.run.scope.ctx, c.opts
-	}
-	forget(c.opts)
-	if c.next.ready {
-		return c.run.scope.ctx, append(c.opts[:len(c.opts):len(c.opts)], grpc.WaitForReady(true))
-	}
-	return c.run.scope.ctx, c.opts
-}
-
-// forget empties what the caller's options were filled with by an earlier
-// attempt, so that they hold the last one's or nothing.
-func forget(opts []grpc.CallOption) {
-	for _, opt := range opts {
-		switch o := opt.(type) {
-		case grpc.HeaderCallOption:
-			*o.HeaderAddr = metadata.MD(nil)
-		case grpc.TrailerCallOption:
-			*o.TrailerAddr = metadata.MD(nil)
-		case grpc.PeerCallOption:
-			*o.PeerAddr = peer.Peer{}
-		}
-	}
-}
-
 // another decides whether an attempt follows the one that has just failed with
 // err, and waits until it may begin.
 func (c *Call) another(err error) bool {
@@ -231,41 +195,6 @@ func (c *Call) another(err error) bool {
 	return true
 }
 
-// event is r as it ends with err.
-func (c *Call) event(r *run, err error) Event {
-	e := Event{Method: c.method, Attempt: r.n, Hedge: r.hedge, Err: err, Duration: time.Since(r.started)}
-	e.Picks, e.Class = r.record.Since(r.mark)
-	if e.Class.NotExecuted() && !vouched(e.Picks, r.record.NotPickedError(), err) {
-		e.Class = pick.Untracked
-	}
-	if n := len(e.Picks); n > 0 {
-		e.Target = e.Picks[n-1].Target
-	}
-	if err != nil {
-		e.Err = c.explain(r, e)
-	}
-	return e
-}
-
-// explain is the error of an attempt, or why this call ended it where it did
-// that itself.
-func (c *Call) explain(r *run, e Event) error {
-	e.Err = awaited(e.Err, r.record.NotPickedError())
-	cause := context.Cause(r.scope.ctx)
-	switch {
-	case c.ctx.Err() != nil: // the caller's doing
-		return e.Err
-	case cause == pick.ErrTimeout && status.Code(e.Err) == codes.Canceled:
-		return errTimeout
-	case cause == errNoPick && c.pinned != "":
-		return status.Errorf(codes.Unavailable, "pinned instance %s is still connecting after %v", c.pinned, c.next.bound)
-	case cause == errNoPick:
-		return status.Errorf(codes.Unavailable, "no instance was ready within %v: %s",
-			c.next.bound.Round(time.Millisecond), status.Convert(e.Err).Message())
-	}
-	return e.Err
-}
-
 // longestWait is how long the pick of an instance that is connecting may take
 // where the backoff does not say: as long as the longest backoff by default.
 const longestWait = time.Second
@@ -281,14 +210,19 @@ func (c *Call) plan(e Event) {
 	}
 	switch {
 	case c.pinned != "":
-		c.next.bound = max(c.policy.Backoff.Max, c.policy.Backoff.Base)
-		if c.next.bound <= 0 {
-			c.next.bound = longestWait
-		}
+		c.next.bound = c.longest()
 	case e.Class == pick.NeverPicked:
 		c.next.bound = c.policy.Backoff.Delay(e.Attempt - 1)
 		c.next.ready = c.next.bound > 0
 	}
+}
+
+// longest is how long the pick of a pinned instance may take.
+func (c *Call) longest() time.Duration {
+	if longest := max(c.policy.Backoff.Max, c.policy.Backoff.Base); longest > 0 {
+		return longest
+	}
+	return longestWait
 }
 
 // best keeps the error that tells the caller most: an attempt for which the

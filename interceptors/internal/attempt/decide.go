@@ -32,14 +32,16 @@ const (
 	Outrun          = "another attempt was faster"
 )
 
-// Decide is the rule of all modes: whether an attempt that ended like this may
-// be followed by another one, and why or why not. timedOut says that the
-// attempt, and not the caller, set the time that ran out.
+// rule is the rule of all modes: whether an attempt that ended like this may be
+// followed by another one, and why or why not. timedOut says that the attempt, and
+// not the caller, set the time that ran out.
 //
 // The code alone says that trying again is worth it, the class alone that it
 // cannot execute the call twice.
-func Decide(code codes.Code, timedOut bool, class pick.Class, idempotent bool) (again bool, why string) {
+func (p *Policy) rule(code codes.Code, timedOut bool, class pick.Class, idempotent bool) (again bool, why string) {
 	switch {
+	case class == pick.Answered && p.Codes.has(code) && idempotent:
+		return true, Idempotent
 	case code != codes.Unavailable && !timedOut:
 		return false, NotRetryable
 	case class.NotExecuted():
@@ -50,6 +52,14 @@ func Decide(code codes.Code, timedOut bool, class pick.Class, idempotent bool) (
 		return false, MayHaveExecuted
 	}
 }
+
+// Codes is a set of codes.
+type Codes uint32
+
+// Add adds a code.
+func (c *Codes) Add(code codes.Code) { *c |= 1 << code }
+
+func (c Codes) has(code codes.Code) bool { return c>>code&1 != 0 }
 
 // decide fills in whether another attempt follows e and why, and returns how
 // long to wait before it.
@@ -90,7 +100,8 @@ func (c *Call) verdict(e Event) (again bool, why string) {
 	if c.ctx.Err() != nil {
 		return false, CallerEnded
 	}
-	return Decide(status.Code(e.Err), c.run.scope.expired(), e.Class, c.Idempotent())
+	code := status.Code(e.Err)
+	return c.policy.rule(code, c.run.timedOut(code), e.Class, c.Idempotent())
 }
 
 // advice is what the server said that was asked last.

@@ -82,6 +82,12 @@ func (s *scope) expired() bool {
 	return s.late || cause == pick.ErrTimeout || cause == errNoPick
 }
 
+// overdue says whether the time limit of a unary attempt has passed.
+func (s *scope) overdue() bool {
+	deadline, ok := s.ctx.Deadline()
+	return ok && s.release != nil && !time.Now().Before(deadline)
+}
+
 // leave ends what belongs to the attempt.
 func (s *scope) leave() {
 	if s.limit != nil {

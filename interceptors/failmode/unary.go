@@ -1,0 +1,73 @@
+package failmode
+
+import (
+	"context"
+	"log/slog"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
+)
+
+// UnaryClientInterceptor makes the attempts of unary calls in this mode. An
+// unknown mode is Failfast.
+func UnaryClientInterceptor(mode Mode, opts ...Option) grpc.UnaryClientInterceptor {
+	settings := newConfig(mode, opts)
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		c := settings.forCall(opts)
+		u := unary{&c.policy, method, req, reply, cc, invoker}
+		switch message, ok := reply.(proto.Message); {
+		case c.mode == Broadcast:
+			return u.broadcast(ctx, opts)
+		case ok && c.policy.Hedging != nil:
+			return u.hedged(ctx, message, opts)
+		case c.mode == Failsafe:
+			c.lose(method, reply, u.call(ctx, opts))
+			return nil
+		default:
+			return u.call(ctx, opts)
+		}
+	}
+}
+
+// unary is a unary call.
+type unary struct {
+	policy     *attempt.Policy
+	method     string
+	req, reply any
+	cc         *grpc.ClientConn
+	invoker    grpc.UnaryInvoker
+}
+
+// call makes attempts one after another.
+func (u *unary) call(ctx context.Context, opts []grpc.CallOption) error {
+	call := attempt.Start(ctx, u.method, u.policy, u.cc, opts, false)
+	return u.run(&call)
+}
+
+func (u *unary) run(call *attempt.Call) error {
+	err := call.Do(func(ctx context.Context, opts []grpc.CallOption) error {
+		return u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
+	})
+	if err != nil {
+		return failure(call, err)
+	}
+	call.Succeed()
+	return nil
+}
+
+// lose logs the error of a call that nobody wants to know of.
+func (c *config) lose(method string, reply any, err error) {
+	if err == nil {
+		return
+	}
+	if message, ok := reply.(proto.Message); ok {
+		proto.Reset(message)
+	}
+	logger := c.logger
+	if logger == nil {
+		logger = slog.Default()
+	}
+	logger.Warn("failmode: a call has failed and its caller is not told", "mode", c.mode, "method", method, "error", err)
+}

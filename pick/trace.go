@@ -1,0 +1,163 @@
+package pick
+
+import (
+	"slices"
+	"time"
+)
+
+// Target is the instance that was picked for an attempt.
+type Target struct {
+	ID   string // the instance's ID; its address where the resolver gave no instance
+	Life string // which process under that ID, if known
+	Addr string // host:port
+}
+
+// Attempt is one attempt of the call, as the balancer saw it.
+type Attempt struct {
+	Target Target
+	Err    error // nil when it succeeded, and while it is in flight
+	Advice Advice
+	Class  Class
+	Ended  bool // false while it is in flight
+	unused bool
+	fork   int32
+}
+
+// Advice is what the server that answered an attempt said about another one.
+type Advice struct {
+	Never bool          // do not try again
+	Wait  time.Duration // if more than 0, try again after this and not before
+}
+
+// Begin notes that target was picked for an attempt, and returns the attempt's
+// number for End or Unused. The balancer calls it.
+func (r *Record) Begin(target Target) (n int) {
+	if r == nil {
+		return 0
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.attempts = append(r.call.attempts, Attempt{Target: target, Class: Unanswered, fork: r.fork})
+	return len(r.call.attempts) - 1
+}
+
+// End notes how attempt n ended. The balancer calls it.
+func (r *Record) End(n int, class Class, err error) {
+	if r == nil {
+		return
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	a := &r.call.attempts[n]
+	a.Class, a.Err, a.Ended = class, err, true
+}
+
+// Advise notes what the server of attempt n said about another one. The balancer
+// calls it.
+func (r *Record) Advise(n int, advice Advice) {
+	if r == nil {
+		return
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.attempts[n].Advice = advice
+}
+
+// Unused notes that gRPC did not use pick n, because the connection was lost in
+// that moment, and picks again. It is no attempt and not listed as one, but its
+// instance is avoided. The balancer calls it.
+func (r *Record) Unused(n int) {
+	if r == nil {
+		return
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.call.attempts[n].unused = true
+	r.notPicked++
+	r.lastError = nil
+}
+
+// NotPicked notes that the balancer was asked and picked nobody, for whatever
+// reason, and what its Pick returned: err, which may wrap that and say more. It is
+// what proves the class NeverPicked: a record that nobody touched proves nothing,
+// since policies other than rollcall touch none. The balancer calls it whenever
+// its Pick returns an error.
+func (r *Record) NotPicked(err error) {
+	if r == nil {
+		return
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	r.notPicked++
+	r.lastError = err
+}
+
+// NotPickedError returns the error of the last pick that led to no attempt: what
+// NotPicked was told, or nil where that was Unused or nothing.
+func (r *Record) NotPickedError() error {
+	if r == nil {
+		return nil
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return r.lastError
+}
+
+// Attempts returns a copy of the attempts so far, in the order of their picks.
+func (r *Record) Attempts() []Attempt {
+	if r == nil {
+		return nil
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return listed(r.call.attempts)
+}
+
+// Mark is a place in the record.
+type Mark struct{ attempts, notPicked int }
+
+// Mark returns the place where the record is now, for Since.
+func (r *Record) Mark() Mark {
+	if r == nil {
+		return Mark{}
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	return Mark{len(r.call.attempts), r.notPicked}
+}
+
+// Since returns the attempts after m, as Attempts does, and what is certain
+// about all of them together: the class of the last one, unless an earlier one
+// may have executed and the last one has not. That is what an interceptor wants
+// to know of one Invoke, in which gRPC may have made several attempts.
+func (r *Record) Since(m Mark) ([]Attempt, Class) {
+	if r == nil {
+		return nil, Untracked
+	}
+	r.call.mu.Lock()
+	defer r.call.mu.Unlock()
+	attempts := slices.DeleteFunc(listed(r.call.attempts[m.attempts:]), func(a Attempt) bool { return a.fork != r.fork })
+	switch {
+	case len(attempts) > 0:
+		return attempts, together(attempts)
+	case r.notPicked > m.notPicked:
+		return nil, NeverPicked
+	default:
+		return nil, Untracked
+	}
+}
+
+// together is the class of several attempts taken as one.
+func together(attempts []Attempt) (class Class) {
+	for _, a := range attempts {
+		if class.NotExecuted() || !a.Class.NotExecuted() {
+			class = a.Class
+		}
+	}
+	return class
+}
+
+// listed returns a copy of those attempts that were attempts.
+func listed(attempts []Attempt) []Attempt {
+	return slices.DeleteFunc(slices.Clone(attempts), func(a Attempt) bool { return a.unused })
+}
