@@ -89,8 +89,8 @@ func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context) (drain.Marks, 
 	case o == bad:
 		c.tally.count(bad)
 		c.child.engine.failed(c)
-		fallthrough
-	case info.BytesReceived:
+	}
+	if info.BytesReceived {
 		c.alive()
 	}
 	return marks, o

@@ -46,7 +46,7 @@ func whole(b *testing.B, interceptor grpc.UnaryClientInterceptor) {
 		s := subject{target: plain.target, options: func(*memory.Registry, []registry.Instance) []grpc.DialOption {
 			return append(opts, grpc.WithResolvers(fixed(known)), grpc.WithDefaultServiceConfig(balancer.ServiceConfig(balancer.WeightedRoundRobin{})))
 		}}
-		client := dial(b, s, reg, known)
+		client := (&servers{reg, known}).dial(b, s)
 		return func(ctx context.Context) error {
 			_, err := client.Get(ctx, &echov1.GetRequest{Key: "key"})
 			return err
@@ -58,9 +58,9 @@ func whole(b *testing.B, interceptor grpc.UnaryClientInterceptor) {
 // stub has the policy's pick and the end of the call in the place of gRPC.
 func stub(b *testing.B, interceptor grpc.UnaryClientInterceptor) {
 	const method = echov1.Echo_Get_FullMethodName
-	picker := ready(b, policies[2], 3).cc.State().Picker
+	picker := ready(b, named(rollcallWeighted), 3).cc.State().Picker
 	invoker := func(ctx context.Context, method string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
-		finish(picked(b, picker, gbalancer.PickInfo{Ctx: ctx, FullMethodName: method}))
+		finish(picked(picker, gbalancer.PickInfo{Ctx: ctx, FullMethodName: method}).Done)
 		return nil
 	}
 	added(b, 10_000,
