@@ -167,6 +167,9 @@ func (e *engine) configure(cfg *config) {
 	e.stale = true
 	e.limit.Store(cfg.ejection.ConsecutiveFailures)
 	for _, c := range e.order {
+		if !before.ejection.on() {
+			c.tally.consecutive.Store(0)
+		}
 		if h := &c.health; h.suspect && (h.why == stalled && cfg.stall.Off || h.why == failing && !cfg.ejection.on()) {
 			e.reinstate(c, "nobody is to be ejected any more")
 		}

@@ -27,6 +27,8 @@ type tally struct {
 	measured atomic.Int64 // when peak was last updated
 	usual    atomic.Int64 // moving average of answers
 	picked   atomic.Int64 // when the instance was last picked, if picks are measured
+
+	_ [8]byte
 }
 
 // The kinds of calls, as they are counted in hand.
