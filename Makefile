@@ -21,6 +21,7 @@ PROTOS := proto/echo/v1/echo.proto
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 COUNT ?= 1
 FUZZTIME ?= 30s
+ROLLTIME ?= 30m
 
 .PHONY: help
 help: ## Explain every target
@@ -53,6 +54,10 @@ soak: ## Run the long forms of the tests under kills and with real processes (ab
 	go test -count=1 -timeout=10m -v -run='TestPaymentIsNeverMadeTwice|TestTwoOfThreeAlwaysFail' ./interceptors/failmode -args -soak
 	go test -count=1 -timeout=60m -v $(SYSTEM) -args -soak
 
+.PHONY: roll
+roll: ## Restart servers under the load of four kinds of client for ROLLTIME (30m)
+	go test -count=1 -timeout=0 -v -run='TestRollLosesNoCall' $(SYSTEM) -args -soak -roll=$(ROLLTIME)
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s)
 	grep -rn --include='*_test.go' -o 'func Fuzz[A-Za-z0-9_]*' . | sed 's/:[0-9]*:func / /' | while read -r file target; do \
@@ -66,13 +71,17 @@ bench: ## Run the benchmarks; the output is for benchstat (COUNT=10 for medians)
 bench-table: ## Print how rollcall compares with others and which targets it meets (about 10 minutes)
 	cd bench && go test -tags=peers,no_k8s -run='^TestTable$$' -timeout=0 -args -table
 
+.PHONY: shutdown-table
+shutdown-table: ## Print what a rolling restart costs with other ways to take servers down (about 6 minutes)
+	cd bench/shutdown && go test -run='^TestTable$$' -timeout=0 -args -table
+
 .PHONY: lint
 lint: ## Check formatting, vet, staticcheck and Go's own modernizers
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	@mkdir -p $(BIN)
 	go build -modfile=tools/lint.mod -o $(BIN)/staticcheck honnef.co/go/tools/cmd/staticcheck
 	for module in . $(NESTED); do (cd $$module && go vet ./... && "$(CURDIR)/$(BIN)/staticcheck" ./... && \
-	  fixes=$$(go fix -diff ./... || true) && [ -z "$$fixes" ] || { echo "$$fixes"; exit 1; }) || exit 1; done
+	  fixes=$$(go fix -diff ./... || true) && { [ -z "$$fixes" ] || { echo "$$fixes"; exit 1; }; }) || exit 1; done
 
 .PHONY: fmt
 fmt: ## Format the code and apply Go's modernizers

@@ -47,7 +47,7 @@ type metrics struct {
 const reportEvery = time.Second
 
 func (e *engine) startMetrics() {
-	e.metrics.recorder, e.metrics.target = e.cc.MetricsRecorder(), e.cc.Target()
+	e.metrics.recorder, e.metrics.target = e.cc.MetricsRecorder(), e.opts.Target.String()
 	e.metrics.unregister = e.metrics.recorder.RegisterAsyncReporter(estats.AsyncMetricReporterFunc(e.report), instancesMetric, ageMetric)
 }
 

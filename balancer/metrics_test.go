@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	estats "google.golang.org/grpc/experimental/stats"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	gresolver "google.golang.org/grpc/resolver"
 )
 
 // recorder is a stats plugin, as far as the policy sees it.
@@ -55,7 +57,7 @@ func (r *recorder) count(name string) int64 {
 	return r.counts[name]
 }
 
-const countedPicks = "rollcall.balancer.picks fakecc"
+const countedPicks = "rollcall.balancer.picks test:///echo"
 
 // inBubbleWithMetrics runs test with an engine that records.
 func inBubbleWithMetrics(t *testing.T, test func(b *bed, r *recorder)) {
@@ -63,7 +65,7 @@ func inBubbleWithMetrics(t *testing.T, test func(b *bed, r *recorder)) {
 		r := &recorder{counts: map[string]int64{}}
 		b.cc.Recorder = r
 		b.engine.Close()
-		b.engine = newEngine(b.cc, gbalancer.BuildOptions{})
+		b.engine = newEngine(b.cc, gbalancer.BuildOptions{Target: gresolver.Target{URL: url.URL{Scheme: "test", Path: "/echo"}}})
 		test(b, r)
 	})
 }
@@ -78,15 +80,15 @@ func TestGaugesSayHowTheSetIs(t *testing.T) {
 		b.pass()
 		time.Sleep(7 * time.Second)
 		want := gauges{
-			"rollcall.balancer.instances fakecc known":   3,
-			"rollcall.balancer.instances fakecc ready":   2,
-			"rollcall.balancer.instances fakecc ejected": 1,
-			"rollcall.balancer.set_age fakecc":           7,
+			"rollcall.balancer.instances test:///echo known":   3,
+			"rollcall.balancer.instances test:///echo ready":   2,
+			"rollcall.balancer.instances test:///echo ejected": 1,
+			"rollcall.balancer.set_age test:///echo":           7,
 		}
 		if got := r.collect(); fmt.Sprint(got) != fmt.Sprint(want) {
 			b.t.Errorf("collected %v, want %v", got, want)
 		}
-		if got := r.count("rollcall.balancer.ejections fakecc failing"); got != 1 {
+		if got := r.count("rollcall.balancer.ejections test:///echo failing"); got != 1 {
 			b.t.Errorf("%d ejections counted, want 1", got)
 		}
 		b.Close()

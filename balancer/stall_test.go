@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,8 @@ import (
 	gbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/pick"
 )
 
 var fourServers = []string{"a", "b", "c", "d"}
@@ -51,6 +54,38 @@ func TestWithoutStallDetectionAFrozenInstanceCostsItsShare(t *testing.T) {
 		b.up(configWith(RoundRobin{}, func(s *settings) { s.stall.Off = true }), fourServers...)
 		if n := lost(b.load(2000, 5*time.Second, frozen("a", time.Second, 4*time.Second))); n != 1500 {
 			t.Errorf("%d calls were lost, want a quarter of three seconds' calls", n)
+		}
+	})
+}
+
+// That an attempt ran out of time is no sign of life.
+func TestAttemptsThatTimeOutAreNoAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), fourServers...)
+		b.load(2000, time.Second, healthy)
+		late := 0
+		for i := range 6000 {
+			rec, _ := b.recorded()
+			ctx, cancel := context.WithTimeoutCause(rec, 300*time.Millisecond, pick.ErrTimeout)
+			defer cancel()
+			result, err := b.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: ctx, FullMethodName: unaryMethod})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.idOf(result) != "a" {
+				time.AfterFunc(5*time.Millisecond, func() {
+					result.Done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
+				})
+			} else {
+				context.AfterFunc(ctx, func() { result.Done(gbalancer.DoneInfo{Err: errDeadline, BytesSent: true}) })
+				if i > 2000 {
+					late++
+				}
+			}
+			time.Sleep(time.Second / 2000)
+		}
+		if late > 5 {
+			t.Errorf("a silent instance got %d calls while it should have been avoided", late)
 		}
 	})
 }
@@ -240,6 +275,18 @@ func TestTicksSleepWithASuspect(t *testing.T) {
 		time.Sleep(time.Hour)
 		if !b.picker.asleep.Load() {
 			t.Error("an hour without calls, and still a tick every 10 ms")
+		}
+	})
+}
+
+// Nor is a call that its caller has given up.
+func TestTicksSleepAfterACallThatWasGivenUp(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), "a")
+		b.load(100, 10*time.Millisecond, always("a", answer{}))
+		time.Sleep(time.Hour)
+		if !b.picker.asleep.Load() {
+			t.Error("an hour without calls, and the engine is awake")
 		}
 	})
 }

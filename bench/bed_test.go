@@ -92,6 +92,9 @@ func ready(tb testing.TB, p policy, n int) *bed {
 	return bed
 }
 
+// zones are those of one instance after the other: most are in the client's own.
+var zones = [...]string{"own", "own", "own", "own", "own", "own", "own", "own", "own", "other"}
+
 // resolved returns what a resolver makes of n instances with weights from 1 to 5,
 // fresh every time.
 func (p policy) resolved(n int) gresolver.State {
@@ -110,7 +113,7 @@ func (p policy) add(s *gresolver.State, at, i int, life string, weight uint32) {
 	}
 	ep := endpoint.Set(gresolver.Endpoint{Addresses: []gresolver.Address{addr}}, registry.Instance{
 		Service: "echo", ID: fmt.Sprintf("echo-%05d", i), Life: life, Addrs: []string{addr.Addr}, Weight: weight,
-		Zone: "a", Version: "1.2.3", Metadata: map[string]string{"commit": "0123456"},
+		Zone: zones[i%len(zones)], Version: "1.2.3", Metadata: map[string]string{"commit": "0123456"},
 	})
 	if at < len(s.Endpoints) {
 		s.Endpoints[at], s.Addresses[at] = ep, addr

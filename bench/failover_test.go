@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"runtime"
-	"slices"
 	"testing"
 	"time"
 
@@ -58,10 +57,9 @@ func whole(b *testing.B, interceptor grpc.UnaryClientInterceptor) {
 // stub has the policy's pick and the end of the call in the place of gRPC.
 func stub(b *testing.B, interceptor grpc.UnaryClientInterceptor) {
 	const method = echov1.Echo_Get_FullMethodName
-	ours := slices.IndexFunc(policies, func(p policy) bool { return p.name == rollcallWeighted })
-	picker := ready(b, policies[ours], 3).cc.State().Picker
+	picker := ready(b, named(rollcallWeighted), 3).cc.State().Picker
 	invoker := func(ctx context.Context, method string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
-		finish(picked(picker, gbalancer.PickInfo{Ctx: ctx, FullMethodName: method}))
+		finish(picked(picker, gbalancer.PickInfo{Ctx: ctx, FullMethodName: method}).Done)
 		return nil
 	}
 	added(b, 10_000,

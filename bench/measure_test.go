@@ -9,7 +9,8 @@ import (
 
 // cost is what something costs each time it is done.
 type cost struct {
-	wall, cpu     float64 // ns; cpu is that of the whole process
+	wall          float64 // ns
+	busy, cpu     float64 // ns of the whole process, meanwhile and with the rest
 	bytes, allocs float64
 }
 
@@ -22,10 +23,9 @@ type figure struct {
 // measured is something that is measured again and again, in turn with others.
 type measured struct {
 	figure
-	do func(times int)
-	// rest, if any, is called after do. Its time counts as cpu only, and the garbage
-	// is collected before: for what makes much of it.
-	rest func()
+	prepare func(times int) // is not measured
+	do      func(times int)
+	rest    func() // is called after do; its time counts as cpu only
 	// parallel says that it runs on all cores. A measurement counts only if it has
 	// had them for itself.
 	parallel bool
@@ -67,17 +67,21 @@ func (r results) add(all []*measured) {
 	}
 }
 
-// calibrate finds out how many times fill a measurement.
+// calibrate finds out how many times fill a measurement, also if some take long
+// because of others on the cores.
 func (m *measured) calibrate() {
 	for m.times = 1; m.times < maxTimes; m.times *= 2 {
 		c := m.measure()
-		if c.wall*float64(m.times) < float64(slice) {
-			continue
-		}
 		if c.wall >= float64(tooLong) {
 			m.costs = append(m.costs, c)
+			return
 		}
-		return
+		for range 2 {
+			c.wall = min(c.wall, m.measure().wall)
+		}
+		if c.wall*float64(m.times) >= float64(slice) {
+			return
+		}
 	}
 }
 
@@ -89,7 +93,7 @@ func (m *measured) again() {
 	}
 	for range retries {
 		c := m.measure()
-		undisturbed := !m.parallel || c.cpu >= 0.95*float64(runtime.GOMAXPROCS(0))*c.wall
+		undisturbed := !m.parallel || c.busy >= 0.95*float64(runtime.GOMAXPROCS(0))*c.wall
 		switch {
 		case undisturbed == m.undisturbed || len(m.costs) == 0:
 			m.costs, m.undisturbed = append(m.costs, c), undisturbed
@@ -104,21 +108,17 @@ func (m *measured) again() {
 
 func (m *measured) measure() cost {
 	var before, after runtime.MemStats
-	if m.rest != nil {
-		runtime.GC() // whose time is nobody's
-	}
+	m.prepare(m.times)
 	runtime.ReadMemStats(&before)
 	begin, cpu := time.Now(), cpuTime()
 	m.do(m.times)
-	wall := time.Since(begin)
-	if m.rest != nil {
-		m.rest()
-	}
+	wall, busy := time.Since(begin), cpuTime()-cpu
+	m.rest()
 	cpu = cpuTime() - cpu
 	runtime.ReadMemStats(&after)
 	times := float64(m.times)
 	return cost{
-		wall: float64(wall) / times, cpu: float64(cpu) / times,
+		wall: float64(wall) / times, busy: float64(busy) / times, cpu: float64(cpu) / times,
 		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / times,
 		allocs: float64(after.Mallocs-before.Mallocs) / times,
 	}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"flag"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,8 +21,9 @@ type policy struct {
 	name   string // in benchmarks and tables
 	policy string // as registered with gRPC
 	config string
-	// base is the name of the policy that this is with something switched on.
-	base string
+	// base is the name of the policy that this is with a feature switched on.
+	base      string
+	picksOnly bool
 	// learn does what the policy needs to know before it balances as it should.
 	learn func(tb testing.TB, bed *bed)
 	// most is how many connections are brought up when -slow is not given: it
@@ -49,14 +51,44 @@ const (
 
 // policies are all that are measured. The build tag "peers" adds those with many
 // dependencies.
-var policies = []policy{
+var policies = slices.Concat([]policy{
 	{name: grpcRoundRobin, policy: roundrobin.Name, most: 1000},
 	{name: grpcWeighted, policy: weightedroundrobin.Name, most: 1000, square: true, learn: reportLoads,
 		config: `{"blackoutPeriod":"0s","weightUpdatePeriod":"0.1s"}`},
 	{name: "grpc.least_request", policy: leastrequest.Name, most: 1000, config: `{"choiceCount":2}`},
-	{name: rollcallRandom, policy: balancer.Name, config: `{"picker":{"random":{}}}`},
-	{name: rollcallRound, policy: balancer.Name, config: `{"picker":{"round_robin":{}}}`},
-	{name: rollcallWeighted, policy: balancer.Name, config: `{"picker":{"weighted_round_robin":{}}}`},
+	rollcall(rollcallRandom, `"picker":{"random":{}}`),
+	rollcall(rollcallRound, `"picker":{"round_robin":{}}`),
+	rollcall("rollcall.least_request", `"picker":{"least_request":{}}`),
+	rollcall("rollcall.everything", `"ejection":{},"slowStart":{"window":"30s"},"zone":{"local":"own"}`),
+}, features(rollcallP2C, `"picker":{"p2c":{}}`), features(rollcallWeighted, `"picker":{"weighted_round_robin":{}}`))
+
+// rollcall is the policy with these fields in its configuration.
+func rollcall(name, fields string) policy {
+	return policy{name: name, policy: balancer.Name, config: "{" + fields + "}"}
+}
+
+// features are a picker, with stall detection, which is on by default, and what it
+// is without that and with other features.
+func features(name, picker string) []policy {
+	bare := rollcall(name+" without stall detection", picker+`,"stallDetection":{"off":true}`)
+	plain := rollcall(name, picker)
+	plain.base, bare.picksOnly = bare.name, true
+	all := []policy{bare, plain}
+	for _, f := range [][2]string{
+		{"ejection", `"ejection":{}`},
+		{"slow start", `"slowStart":{"window":"30s"}`},
+		{"zones", `"zone":{"local":"own"}`},
+	} {
+		with := rollcall(name+" with "+f[0], picker+","+f[1])
+		with.base, with.picksOnly = name, true
+		all = append(all, with)
+	}
+	return all
+}
+
+// named returns the policy of this name.
+func named(name string) policy {
+	return policies[slices.IndexFunc(policies, func(p policy) bool { return p.name == name })]
 }
 
 // brings says whether bringing up n connections with p is to be measured.

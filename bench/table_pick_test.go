@@ -11,7 +11,7 @@ import (
 
 // control is grpc-go's round_robin once more: what noise looks like.
 func control() policy {
-	p := policies[0]
+	p := named(grpcRoundRobin)
 	p.name += " again"
 	return p
 }
@@ -27,7 +27,11 @@ func pickTable(t *testing.T) {
 				}
 				picker := ready(t, p, n).cc.State().Picker
 				for _, c := range calls {
-					each = append(each, &measured{figure: figure{p.name, c.name, n}, do: c.of(picker), parallel: c.parallel})
+					calling := c.with(picker)
+					each = append(each, &measured{
+						figure: figure{p.name, c.name, n}, parallel: c.parallel,
+						prepare: calling.prepare, do: calling.do, rest: calling.finish,
+					})
 				}
 			}
 			costs.add(each)

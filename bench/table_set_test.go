@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -28,6 +29,9 @@ func setTable(t *testing.T) {
 func printSets(what string, costs results) {
 	g := newGrid("Sets of n endpoints, "+what+": time / processor time, with what is done later", sizesHead(setSizes, "bytes at most n")...)
 	for _, p := range policies {
+		if p.picksOnly {
+			continue
+		}
 		row := []string{p.name}
 		var last cost
 		for _, n := range setSizes {
@@ -46,9 +50,9 @@ func printSets(what string, costs results) {
 func measureBringUp(t *testing.T, costs results, n int) {
 	var each []*measured
 	for _, p := range policies {
-		if p.brings(n) || p.name == grpcRoundRobin {
+		if !p.picksOnly && (p.brings(n) || p.name == grpcRoundRobin) {
 			up := newUpbringing(t, p, n)
-			each = append(each, &measured{figure: figure{p.name, bringUp, n}, do: up.bringUp, rest: up.settle})
+			each = append(each, &measured{figure: figure{p.name, bringUp, n}, prepare: collect, do: up.bringUp, rest: up.settle})
 		}
 	}
 	costs.add(each)
@@ -58,7 +62,7 @@ func measureChange(t *testing.T, costs results, c change, n int) {
 	t.Run(fmt.Sprintf("%s/%d", c.name, n), func(t *testing.T) { // closes the policies
 		var each []*measured
 		for _, p := range policies {
-			if !p.picks(n) {
+			if p.picksOnly || !p.picks(n) {
 				continue
 			}
 			bed := ready(t, p, n)
@@ -71,11 +75,15 @@ func measureChange(t *testing.T, costs results, c change, n int) {
 					t.Errorf("%s publishes pickers for the same set", p.name)
 				}
 			}
-			each = append(each, &measured{figure: figure{p.name, c.name, n}, do: do, rest: func() { time.Sleep(settle) }})
+			each = append(each, &measured{figure: figure{p.name, c.name, n}, prepare: collect, do: do, rest: func() { time.Sleep(settle) }})
 		}
 		costs.add(each)
 	})
 }
+
+// collect collects the garbage before a measurement, so that nobody pays for that of
+// others.
+func collect(int) { runtime.GC() }
 
 func judgeSets(t *testing.T, costs results) {
 	costs.faster(t, 50, bringUp, 10_000)
@@ -112,7 +120,7 @@ func (r results) faster(t *testing.T, limit float64, what string, n int) {
 
 func ours() (names []string) {
 	for _, p := range policies {
-		if p.policy == balancer.Name {
+		if p.policy == balancer.Name && !p.picksOnly {
 			names = append(names, p.name)
 		}
 	}

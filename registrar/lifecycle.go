@@ -129,7 +129,13 @@ func (l *life) registered(registration registry.Registration) error {
 	if !l.opts.background {
 		l.ready()
 	}
-	for l.keep(registration) {
+	draining := make(chan struct{})
+	go func() { // at once, also while another ID is being taken
+		defer close(draining)
+		<-l.wanted.Done()
+		l.drain()
+	}()
+	for l.keep(registration, draining) {
 		registration = l.registerAnew()
 	}
 	probing.Wait()
@@ -137,13 +143,12 @@ func (l *life) registered(registration registry.Registration) error {
 	return l.close()
 }
 
-// keep takes care of a registration until the server is no longer wanted, which
-// then drains, or its ID has been taken by another process. In the end there is no
-// registration. nil is none from the beginning.
-func (l *life) keep(registration registry.Registration) (taken bool) {
+// keep takes care of a registration until the server drains, or its ID has been
+// taken by another process. In the end there is no registration. nil is none from
+// the beginning.
+func (l *life) keep(registration registry.Registration, draining <-chan struct{}) (taken bool) {
 	if registration == nil {
-		<-l.wanted.Done()
-		l.drain()
+		<-draining
 		return false
 	}
 	l.setEntry(registration)
@@ -154,8 +159,7 @@ func (l *life) keep(registration registry.Registration) (taken bool) {
 	helpers.Go(func() { l.follow(registration.Events(), lost, over) })
 	helpers.Go(func() { l.keepUp(ctx, registration) })
 	select {
-	case <-l.wanted.Done():
-		l.drain()
+	case <-draining:
 	case <-lost:
 		taken = true
 		l.setEntry(nil)

@@ -81,8 +81,8 @@ func isClosed(conn syscall.RawConn) bool { return conn.Control(func(uintptr) {})
 // Close implements net.Listener.
 func (l *listener) Close() error {
 	l.closeOnce.Do(func() {
+		l.onClose() // first: whoever waits for closed asks then whether it is to go on
 		close(l.closed)
-		l.onClose()
 	})
 	return l.Listener.Close()
 }

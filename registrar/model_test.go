@@ -51,6 +51,7 @@ type model struct {
 	hurried                                bool      // by Stop, or by a Shutdown that may not take its time
 	accepting, closed, closedByProgram     bool      // the listener
 	registered, deregistering, everThere   bool      // the instance
+	collided, moving                       bool      // it has been told that its ID is taken, and leaves it
 	deregistered                           time.Time
 	connected                              int       // connections that are open
 	disconnected                           time.Time // when the last one was closed
@@ -70,7 +71,9 @@ func newModel(t *testing.T, rnd *rand.Rand) *model {
 	if rnd.IntN(2) == 0 {
 		opts = append(opts, registrar.WithRegisterInBackground())
 	}
+	opts = append(opts, registrar.WithUniqueID())
 	m.rig = newRigOn(t, func(r *slowRegistry) registrar.Registry { return &modelRegistry{r, m} }, nil, opts...)
+	m.reg.events = make(chan registry.Event, 100) // more than there can be
 	m.lis = &modelListener{m.lis, m}
 	m.echo.OnCall(m.handle)
 	return m
@@ -108,7 +111,7 @@ func (m *model) wait() {
 	synctest.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.registered && !m.accepting || m.closed && m.registered && !m.deregistering {
+	if m.registered && !m.accepting || m.closed && m.registered && !m.deregistering && !m.moving {
 		m.fault("registered, but nobody listens")
 	}
 	if m.deregistering && m.state < registrar.StateDraining {
@@ -119,6 +122,8 @@ func (m *model) wait() {
 // act does one thing at random.
 func (m *model) act() {
 	switch n := m.rnd.IntN(100); {
+	case n < 2:
+		m.collide()
 	case n < 70:
 		m.call(time.Duration(m.rnd.Int64N(int64(m.oneOf(time.Second, time.Second, longest)))), m.rnd.IntN(5) == 0)
 	case n < 78:
@@ -150,6 +155,16 @@ func (m *model) act() {
 		m.closedByProgram = true
 		m.mu.Unlock()
 		m.lis.Close()
+	}
+}
+
+// collide tells the server that another process has taken its ID.
+func (m *model) collide() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.registered && m.wantedDown.IsZero() {
+		m.collided = true
+		m.reg.events <- registry.Event{Kind: registry.Collision, Err: errors.New("taken")}
 	}
 }
 
@@ -241,9 +256,11 @@ func (m *model) handle(ctx context.Context, _ string) error {
 	if md.Get("deaf")[0] == "true" {
 		ended = nil
 	}
-	select {
-	case <-time.After(takes):
-	case <-ended:
+	if takes > 0 {
+		select {
+		case <-time.After(takes):
+		case <-ended:
+		}
 	}
 	return nil
 }
@@ -297,7 +314,7 @@ type modelRegistry struct {
 
 func (r *modelRegistry) Register(ctx context.Context, inst registry.Instance) (registry.Registration, error) {
 	r.m.mu.Lock()
-	if r.m.deregistering || r.m.everThere {
+	if r.m.deregistering || r.m.everThere && !r.m.collided {
 		r.m.fault("registered again")
 	}
 	r.m.mu.Unlock()
@@ -307,7 +324,7 @@ func (r *modelRegistry) Register(ctx context.Context, inst registry.Instance) (r
 	}
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	r.m.registered, r.m.everThere = true, true
+	r.m.registered, r.m.everThere, r.m.collided = true, true, false
 	return &modelRegistration{registration, r.m}, nil
 }
 
@@ -318,12 +335,15 @@ type modelRegistration struct {
 
 func (g *modelRegistration) Deregister(ctx context.Context) error {
 	g.m.mu.Lock()
-	g.m.deregistering = true
+	moving := g.m.collided && g.m.state < registrar.StateDraining
+	g.m.moving, g.m.deregistering = moving, !moving
 	g.m.mu.Unlock()
 	err := g.Registration.Deregister(ctx)
 	g.m.mu.Lock()
 	defer g.m.mu.Unlock()
-	g.m.registered, g.m.deregistered = false, time.Now()
+	if g.m.registered, g.m.moving = false, false; !moving {
+		g.m.deregistered = time.Now()
+	}
 	return err
 }
 

@@ -35,7 +35,7 @@ func (s State) String() string {
 	return strconv.Itoa(int(s))
 }
 
-// enter makes s the state. Only the one who runs the life calls it.
+// enter makes s the state. Only the life calls it, once at a time.
 func (r *Registrar) enter(s State) {
 	attrs := []slog.Attr{slog.String("state", s.String())}
 	switch {

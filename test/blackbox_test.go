@@ -24,7 +24,10 @@ import (
 	"github.com/rollcall-go/rollcall/internal/proc"
 )
 
-var soak = flag.Bool("soak", false, "run the long forms")
+var (
+	soak    = flag.Bool("soak", false, "run the long forms")
+	rollFor = flag.Duration("roll", 0, "for how long to restart servers at least")
+)
 
 // bin has the programs, built as the contract with their users says.
 var bin string

@@ -128,9 +128,37 @@ func (h *farHost) cut() {
 		if err != nil {
 			h.t.Fatal(err)
 		}
+		//lint:ignore SA1019 What is newer is in golang.org/x/net, which nothing else here needs.
 		nothing := []syscall.SockFilter{*syscall.LsfStmt(syscall.BPF_RET|syscall.BPF_K, 0)} // bytes of the packet to keep
+		//lint:ignore SA1019 As above.
 		if ctrlErr := raw.Control(func(fd uintptr) { err = syscall.AttachLsf(int(fd), nothing) }); ctrlErr == nil && err != nil {
 			h.t.Fatal(err)
 		}
+	}
+}
+
+// The same with little time for a call: what is lost is what was sent before the
+// silence was noticed.
+func TestCutHostCostsFewCalls(t *testing.T) {
+	for _, client := range frozenClients {
+		t.Run(client.name, func(t *testing.T) {
+			besideOthers(t)
+			_, registry := startRegistry(t, "127.0.0.1:0")
+			for _, id := range []string{"a", "b", "c"} {
+				startServer(t, registry, id, "-latency", "5ms")
+			}
+			far := newFarHost(t)
+			far.server(listens(t, startServer(t, registry, "far", "-latency", "5ms", "-advertise", far.lis.Addr().String()).Process))
+			o := observe(t, registry, 4, client.policy, failmode.Failover, client.opts...)
+			o.start(within(300., 2000.), time.Second, client.call)
+			lives(t, 2*time.Second)
+			far.cut()
+			lives(t, 5*time.Second)
+			o.end()
+			t.Log(o.lost(), "of", o.calls, "calls lost")
+			if lost := o.lost(); lost > client.lost {
+				t.Errorf("%d calls lost, want at most %d: %v", lost, client.lost, o)
+			}
+		})
 	}
 }

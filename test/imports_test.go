@@ -46,7 +46,7 @@ var rules = []rule{
 
 	// The parts, which never import each other.
 	{"resolver", []string{"registry", "endpoint", "internal/backoff", grpc}},
-	{"balancer", []string{"registry", "endpoint", "pick", "drain", "internal/backoff", grpc}},
+	{"balancer", []string{"registry", "endpoint", "pick", "drain", "internal/backoff", grpc, protobuf}},
 	{"registrar", []string{"registry", "drain", "internal/backoff", grpc}},
 	{"interceptors/track", []string{"pick", "drain", grpc}},
 	{"interceptors/failmode", []string{"interceptors/internal/attempt", "pick", "drain", "internal/backoff", grpc, protobuf}},

@@ -102,6 +102,7 @@ func (r *roll) check() {
 		if planned := r.rate * got.Seconds; float64(got.Calls) < 0.95*planned {
 			r.t.Errorf("%s made %d of %.0f calls", name, got.Calls, planned)
 		}
+		r.t.Logf("%s: %d calls in %.0f s, %d failed, p99 %.1f ms", name, got.Calls, got.Seconds, got.Failed, got.P99)
 	}
 }
 
@@ -159,7 +160,8 @@ func TestRollLosesNoCall(t *testing.T) {
 	besideOthers(t)
 	_, registry := startRegistry(t, "127.0.0.1:0")
 	r := startRoll(t, registry, within(100., 2000.))
-	for range within(1, 5) {
+	began := time.Now()
+	for round := 0; round < within(1, 5) || time.Since(began) < *rollFor; round++ {
 		r.restartEach(true, everyClient...)
 		r.restartEach(false, everyClient...)
 	}

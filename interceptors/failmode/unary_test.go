@@ -199,7 +199,10 @@ func TestProvenRefusalIsRetriedElsewhere(t *testing.T) {
 func TestPerAttemptTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "ab", failmode.Failover, failmode.WithPerAttemptTimeout(100*time.Millisecond))
-		w.server("a").OnCall(testenv.Hang)
+		release := make(chan struct{})
+		defer close(release)
+		deaf := func(context.Context, string) error { <-release; return nil } // else it may answer in the very moment
+		w.server("a").OnCall(deaf)
 		for range 4 {
 			began := time.Now()
 			if _, err := w.client.Get(t.Context(), get); err != nil {
@@ -209,7 +212,7 @@ func TestPerAttemptTimeout(t *testing.T) {
 				t.Errorf("%d attempts in %v", len(events), time.Since(began))
 			}
 		}
-		w.server("b").OnCall(testenv.Hang)
+		w.server("b").OnCall(deaf)
 		_, err := w.client.Add(t.Context(), add)
 		if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "may have executed") || len(w.take()) != 1 {
 			t.Errorf("Add: %v, want one attempt that may have executed", err)

@@ -2,6 +2,7 @@ package system
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,6 +69,47 @@ func TestServiceConfigChangesUnderCalls(t *testing.T) {
 			if n := sys.Network.Dials(s.Addr); n != 1 {
 				t.Errorf("%s was connected to %d times", s.Instance().ID, n)
 			}
+		}
+	})
+}
+
+// A feature is switched on and off while calls run, over the connections there are.
+// One that is out of range is refused with the rule.
+func TestEjectionIsSwitchedUnderCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := testenv.New(t)
+		sys.Start(registry.Instance{ID: "a"})
+		sys.Start(registry.Instance{ID: "b"})
+		failing := sys.Start(registry.Instance{ID: "c"})
+		failing.OnCall(testenv.Answer(codes.Unavailable))
+		var config resolver.ServiceConfig
+		conn := sys.Dial(target, grpc.WithResolvers(resolver.NewBuilder(sys.Registry, resolver.WithServiceConfig(&config))),
+			grpc.WithDefaultServiceConfig(balancer.ServiceConfig(nil)))
+		conn.Connect()
+		time.Sleep(time.Second)
+		calls := startLoad(t, conn, 100, get)
+		defer calls.end()
+		with := func(e balancer.Ejection) string { return balancer.ServiceConfig(nil, balancer.WithEjection(e)) }
+		for _, step := range []struct {
+			what, config, refusal string
+			least, most           int // calls of 1,000 that the failing instance gets
+		}{
+			{"off", balancer.ServiceConfig(nil), "", 330, 337},
+			{"on", with(balancer.Ejection{}), "", 1, 20},
+			{"out of range", with(balancer.Ejection{MinHealthy: 2}), `"minHealthy" must be more than 0 and at most 1`, 1, 20},
+			{"off again", balancer.ServiceConfig(nil), "", 330, 337},
+		} {
+			if err := config.Set(step.config); (err != nil) != (step.refusal != "") || err != nil && !strings.Contains(err.Error(), step.refusal) {
+				t.Errorf("%s: %v, want %q", step.what, err, step.refusal)
+			}
+			before := failing.Executed()
+			time.Sleep(10 * time.Second)
+			if got := failing.Executed() - before; got < step.least || got > step.most {
+				t.Errorf("%s: the failing instance had %d of 1,000 calls, want %d to %d", step.what, got, step.least, step.most)
+			}
+		}
+		if got := sys.Network.Dials(failing.Addr); got != 1 {
+			t.Errorf("it was connected to %d times", got)
 		}
 	})
 }
