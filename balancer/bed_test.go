@@ -57,7 +57,8 @@ func weighing(w uint32) func(*registry.Instance) { return func(i *registry.Insta
 func at(addrs ...string) func(*registry.Instance) {
 	return func(i *registry.Instance) { i.Addrs = addrs }
 }
-func draining(i *registry.Instance) { i.Status = registry.Draining }
+func in(zone string) func(*registry.Instance) { return func(i *registry.Instance) { i.Zone = zone } }
+func draining(i *registry.Instance)           { i.Status = registry.Draining }
 
 func servers(names ...string) (insts []registry.Instance) {
 	for _, name := range names {
@@ -151,14 +152,15 @@ func (b *bed) idOf(result gbalancer.PickResult) string {
 	return strings.TrimSuffix(sc.Addr, ":1")
 }
 
-// picks makes n calls and returns who was picked.
+// picks makes n calls, one after the other, and returns who was picked.
 func (b *bed) picks(ctx context.Context, n int) (ids []string) {
 	b.t.Helper()
 	for range n {
-		id, _, err := b.call(ctx)
+		id, done, err := b.call(ctx)
 		if err != nil {
 			b.t.Fatalf("after %v: %v", ids, err)
 		}
+		done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
 		ids = append(ids, id)
 	}
 	return ids

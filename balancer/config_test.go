@@ -2,8 +2,10 @@ package balancer
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	gbalancer "google.golang.org/grpc/balancer"
@@ -53,8 +55,114 @@ func TestParseConfigRefuses(t *testing.T) {
 	}
 }
 
+// withDefaults is what a feature is with its defaults.
+func withDefaults[F feature[F]](f F) F {
+	f, err := f.complete()
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
+func TestParseFeatures(t *testing.T) {
+	const second = Duration(time.Second)
+	usual := defaultSettings()
+	with := func(set func(s *settings)) settings {
+		s := usual
+		set(&s)
+		return s
+	}
+	for js, want := range map[string]settings{
+		`{}`: usual,
+		`{"stallDetection": {}, "subset": null, "zone": null, "ejection": null, "slowStart": null}`: usual,
+		`{"stallDetection": {"off": true}}`:                                     with(func(s *settings) { s.stall.Off = true }),
+		`{"stallDetection": {"minWait": "200ms", "times": 3}}`:                  with(func(s *settings) { s.stall = StallDetection{MinWait: second / 5, Times: 3} }),
+		`{"picker": {"p2c": {}}}`:                                               with(func(s *settings) { s.picker = P2C{} }),
+		`{"picker": {"least_request": {}}}`:                                     with(func(s *settings) { s.picker = LeastRequest{ChoiceCount: 2} }),
+		`{"picker": {"least_request": {"choiceCount": 10}}}`:                    with(func(s *settings) { s.picker = LeastRequest{ChoiceCount: 10} }),
+		`{"ejection": {}}`:                                                      with(func(s *settings) { s.ejection = withDefaults(Ejection{}) }),
+		`{"ejection": {"consecutiveFailures": 9, "tolerance": 1, "future": 1}}`: with(func(s *settings) { s.ejection = withDefaults(Ejection{ConsecutiveFailures: 9, Tolerance: 1}) }),
+		`{"ejection": {"baseTime": "1m"}}`:                                      with(func(s *settings) { s.ejection = withDefaults(Ejection{BaseTime: 60 * second, MaxTime: 60 * second}) }),
+		`{"slowStart": {"window": "30s"}}`:                                      with(func(s *settings) { s.slowStart = SlowStart{Window: 30 * second, MinShare: 0.1, Curve: 1} }),
+		`{"slowStart": {"window": "1.5s", "minShare": 0.5, "curve": 2}}`:        with(func(s *settings) { s.slowStart = SlowStart{Window: 3 * second / 2, MinShare: 0.5, Curve: 2} }),
+		`{"zone": {"local": "a"}}`:                                              with(func(s *settings) { s.zone = Zone{Local: "a", Overprovision: 1.4} }),
+		`{"zone": {"local": "a", "overprovision": 1}}`:                          with(func(s *settings) { s.zone = Zone{Local: "a", Overprovision: 1} }),
+		`{"subset": {"size": 20, "key": "me"}}`:                                 with(func(s *settings) { s.subset = Subset{Size: 20, Key: "me"} }),
+	} {
+		cfg, err := parseConfig(json.RawMessage(js))
+		if err != nil {
+			t.Errorf("%s: %v", js, err)
+			continue
+		}
+		if cfg.settings != want {
+			t.Errorf("%s: %+v, want %+v", js, cfg.settings, want)
+		}
+		wantRoundTrip(t, cfg)
+	}
+}
+
+// wantRoundTrip checks that gRPC's logs show the configuration as one can write it.
+func wantRoundTrip(t *testing.T, cfg *config) {
+	t.Helper()
+	js, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := parseConfig(js)
+	if err != nil || again.settings != cfg.settings {
+		t.Errorf("%+v became %s: %v", cfg.settings, js, err)
+	}
+}
+
+func TestParseFeaturesRefuses(t *testing.T) {
+	for js, want := range map[string]string{
+		`{"picker": {"least_request": {"choiceCount": 1}}}`:  `balancer: picker "least_request": "choiceCount" must be 2 to 10, not 1`,
+		`{"picker": {"least_request": {"choiceCount": 11}}}`: `"choiceCount" must be 2 to 10, not 11`,
+		`{"picker": {"least_request": {"choiceCount": 0}}}`:  `"choiceCount" must be 2 to 10, not 0`,
+		`{"picker": {"least_request": {"choiceCount": -1}}}`: `as in {"picker":{"least_request":{"choiceCount":2}}}`,
+		`{"slowStart": {}}`:                                           `balancer: slowStart: "window" must be given and more than 0`,
+		`{"slowStart": {"window": "-1s"}}`:                            `"window" must be given and more than 0`,
+		`{"slowStart": {"window": "1s", "minShare": 2, "curve": -1}}`: `"minShare" must be more than 0 and at most 1; "curve" must be more than 0 and at most 100`,
+		`{"slowStart": {"window": "1s", "minShare": -0.1}}`:           `"minShare" must be more than 0`,
+		`{"slowStart": {"window": "1s", "curve": 101}}`:               `"curve" must be more than 0 and at most 100`,
+		`{"slowStart": {"window": 30}}`:                               `slowStart: a time must be a string like "1.5s", not 30`,
+		`{"slowStart": {"window": "30"}}`:                             `a time must be a string like "1.5s": time: missing unit`,
+		`{"slowStart": {"windows": "30s"}}`:                           `slowStart: unknown field "windows": write "window"`,
+		`{"slowstart": {"window": "30s"}}`:                            `unknown field "slowstart": write "slowStart"`,
+		`{"slow_start": {"window": "30s"}}`:                           `unknown field "slow_start": write "slowStart"`,
+		`{"slowStart": "30s"}`:                                        `slowStart`,
+		`{"zone": {}}`:                                                `balancer: zone: "local" must name the client's zone`,
+		`{"zone": "a"}`:                                               `balancer: zone`,
+		`{"zone": {"local": "a", "overprovision": 0.5}}`:              `"overprovision" must be at least 1 and at most 1000`,
+		`{"zone": {"local": "a", "overprovision": 1e9}}`:              `"overprovision" must be at least 1 and at most 1000`,
+		`{"zone": {"Local": "a"}}`:                                    `zone: unknown field "Local": write "local"`,
+		`{"zones": {"local": "a"}}`:                                   `unknown field "zones": write "zone"`,
+		`{"subset": {}}`:                                              `balancer: subset: "size" must be given and at least 1`,
+		`{"subset": {"size": -1}}`:                                    `balancer: subset`,
+		`{"subset": {"size": 1e10}}`:                                  `balancer: subset`,
+		`{"subset": 20}`:                                              `balancer: subset`,
+		`{"stallDetection": {"minWait": "-1s"}}`:                      `balancer: stallDetection: "minWait" must be more than 0`,
+		`{"stallDetection": {"times": 0.5}}`:                          `"times" must be at least 1`,
+		`{"stalldetection": {}}`:                                      `write "stallDetection"`,
+		`{"ejection": {"interval": "1ms"}}`:                           `balancer: ejection: "interval" must be at least 10ms`,
+		`{"ejection": {"tolerance": 1.5}}`:                            `"tolerance" must be more than 0 and at most 1`,
+		`{"ejection": {"minHealthy": -1}}`:                            `"minHealthy" must be more than 0 and at most 1`,
+		`{"ejection": {"baseTime": "10s", "maxTime": "1s"}}`:          `"maxTime" must be at least "baseTime"`,
+		`{"ejection": {"consecutiveFailure": 3}}`:                     `ejection: unknown field "consecutiveFailure": write "consecutiveFailures"`,
+		`{"ejection": []}`:                                            `balancer: ejection`,
+	} {
+		if cfg, err := parseConfig(json.RawMessage(js)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v; want an error with %q", js, cfg, err, want)
+		}
+	}
+}
+
 func FuzzParseConfig(f *testing.F) {
-	for _, js := range []string{`{}`, `{"picker": {"random": {}}}`, `{"picker": {"weighted": {}}}`, `{"picker": null}`, `[1]`, `{"piker":1}`} {
+	for _, js := range []string{
+		`{}`, `{"picker": {"random": {}}}`, `{"picker": {"weighted": {}}}`, `{"picker": null}`, `[1]`, `{"piker":1}`,
+		`{"ejection": {}, "zone": {"local": "a"}, "subset": {"size": 3}}`, `{"slowStart": {"window": "1s", "curve": 2}}`,
+		`{"stallDetection": {"off": true, "minWait": "1h"}}`, `{"picker": {"least_request": {"choiceCount": 3}}}`,
+	} {
 		f.Add(js)
 	}
 	f.Fuzz(func(t *testing.T, js string) {
@@ -63,13 +171,7 @@ func FuzzParseConfig(f *testing.F) {
 		case err != nil && (cfg != nil || !strings.HasPrefix(err.Error(), "balancer: ")):
 			t.Errorf("%v, %q", cfg, err)
 		case err == nil:
-			out, err := json.Marshal(cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if again, err := parseConfig(out); err != nil || again.picker != cfg.picker {
-				t.Errorf("%s became %s: %v", js, out, err)
-			}
+			wantRoundTrip(t, cfg)
 		}
 	})
 }
@@ -105,6 +207,10 @@ func TestServiceConfig(t *testing.T) {
 		`{"loadBalancingConfig":[{"rollcall":{"picker":{"weighted_round_robin":{}}}}]}`: ServiceConfig(nil),
 		`{"loadBalancingConfig":[{"rollcall":{"picker":{"round_robin":{}}}}],` +
 			`"methodConfig":[{"name":[{}],"timeout":"1s"}]}`: ServiceConfig(RoundRobin{}, WithBase(base)),
+		`{"loadBalancingConfig":[{"rollcall":{"ejection":{},"picker":{"p2c":{}},"slowStart":{"window":"30s"},` +
+			`"stallDetection":{"off":true},"subset":{"size":20},"zone":{"local":"a"}}}]}`: ServiceConfig(P2C{}, WithEjection(Ejection{}),
+			WithSlowStart(SlowStart{Window: Duration(30 * time.Second)}), WithStallDetection(StallDetection{Off: true}),
+			WithSubset(Subset{Size: 20}), WithZone(Zone{Local: "b"}), WithZone(Zone{Local: "a"})),
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)
@@ -120,6 +226,19 @@ func TestServiceConfig(t *testing.T) {
 	}
 	if err := valid(ServiceConfig(Random{}, WithBase("null"))); err != nil {
 		t.Error(err)
+	}
+	for want, js := range map[string]string{
+		`"choiceCount" must be 2 to 10`:                  ServiceConfig(LeastRequest{ChoiceCount: 1}),
+		`"window" must be given and more than 0`:         ServiceConfig(nil, WithSlowStart(SlowStart{})),
+		`"overprovision" must be at least 1`:             ServiceConfig(nil, WithZone(Zone{Local: "a", Overprovision: 0.1})),
+		`"tolerance" must be more than 0`:                ServiceConfig(nil, WithEjection(Ejection{Tolerance: -1})),
+		`is invalid`:                                     ServiceConfig(nil, WithSlowStart(SlowStart{Window: 1, Curve: math.NaN()})),
+		`"size" must be given and at least 1`:            ServiceConfig(nil, WithSubset(Subset{})),
+		`"times" must be at least 1 and at most 1000000`: ServiceConfig(nil, WithStallDetection(StallDetection{Times: -3})),
+	} {
+		if err := valid(js); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want an error with %s", js, err, want)
+		}
 	}
 }
 

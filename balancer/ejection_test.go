@@ -400,3 +400,16 @@ func TestAnotherPickerKeepsProbation(t *testing.T) {
 		}
 	})
 }
+
+// Failures from before somebody wanted to know of them do not count.
+func TestSwitchingEjectionOn(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), fourServers...)
+		b.load(1000, time.Second, always("a", refusing))
+		b.resolveWith(configWith(RoundRobin{}, ejecting()), servers(fourServers...)...)
+		b.load(1000, 16*time.Millisecond, always("a", refusing))
+		b.wantSuspects()
+		b.load(1000, 16*time.Millisecond, always("a", refusing))
+		b.wantSuspects("a")
+	})
+}

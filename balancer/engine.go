@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -78,7 +77,7 @@ func newEngine(cc gbalancer.ClientConn, opts gbalancer.BuildOptions) *engine {
 		pickFirst:           gbalancer.Get(pickfirst.Name),
 		pickFirstAttributes: pickfirst.EnableHealthListener(gresolver.State{}).Attributes,
 		config:              &config{settings: defaultSettings()},
-		began:               time.Now(),
+		began:               time.Now().Add(-1), // so that nothing happens at 0
 		children:            map[string][]*child{},
 		published:           connectivity.Shutdown, // nothing yet
 		unpublished:         true,
@@ -86,7 +85,6 @@ func newEngine(cc gbalancer.ClientConn, opts gbalancer.BuildOptions) *engine {
 	}
 	e.picker.engine = e
 	e.picker.asleep.Store(true)
-	e.picker.kinds.seed = maphash.MakeSeed()
 	e.position.start()
 	e.startMetrics()
 	return e
@@ -126,8 +124,7 @@ func (e *engine) apply(cfg *config, s gresolver.State) (changed, removed []*chil
 	e.metrics.resolved = e.now()
 	e.explain(endpoint.Reason(s), "")
 	e.configure(cfg)
-	endpoints := cfg.subset.of(s.Endpoints)
-	now := registryTime(cfg, endpoints)
+	endpoints, now := cfg.subset.of(s.Endpoints), registryTime(cfg, s.Endpoints)
 	named, before := 0, e.order
 	for _, ep := range endpoints {
 		if len(ep.Addresses) == 0 {
@@ -170,6 +167,9 @@ func (e *engine) configure(cfg *config) {
 	e.stale = true
 	e.limit.Store(cfg.ejection.ConsecutiveFailures)
 	for _, c := range e.order {
+		if !before.ejection.on() {
+			c.tally.consecutive.Store(0)
+		}
 		if h := &c.health; h.suspect && (h.why == stalled && cfg.stall.Off || h.why == failing && !cfg.ejection.on()) {
 			e.reinstate(c, "nobody is to be ejected any more")
 		}

@@ -154,7 +154,7 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	case h.trying && now-h.offered > maxOffer && e.lastPick > h.offered && e.withdraw(c):
 		e.reinstate(c, "no call to try it with")
 	}
-	return picked || answered || h.pulse.watching
+	return picked || answered || h.pulse.watching && c.tally.waiting() > 0
 }
 
 // note tells c's picks and Dones what they have to do.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rollcall-go/rollcall/drain"
 	"github.com/rollcall-go/rollcall/pick"
+	"github.com/rollcall-go/rollcall/registry"
 )
 
 // forEachPicker runs test in a bubble with each picker.
@@ -247,15 +248,29 @@ func TestAnotherCallsRecordIsLeftAlone(t *testing.T) {
 
 func TestPickAndDoneAllocateNothing(t *testing.T) {
 	forEachPicker(t, func(t *testing.T, p Picker, b *bed) {
-		b.resolve(p, server("a/1", weighing(5)), server("b/1"))
-		b.ready("a", "b")
-		picker, info := b.cc.State().Picker, gbalancer.PickInfo{Ctx: t.Context()}
-		if allocs := testing.AllocsPerRun(1000, func() {
-			result, _ := picker.Pick(info)
-			result.Done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
-		}); allocs > 0 {
-			t.Errorf("%v allocations", allocs)
+		info := gbalancer.PickInfo{Ctx: t.Context()}
+		check := func(what string) {
+			picker := b.cc.State().Picker
+			for _, info.FullMethodName = range []string{"", unaryMethod, streamMethod} {
+				if allocs := testing.AllocsPerRun(1000, func() {
+					result, _ := picker.Pick(info)
+					result.Done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
+				}); allocs > 0 {
+					t.Errorf("%v allocations per call of %q %s", allocs, info.FullMethodName, what)
+				}
+			}
 		}
+		insts := []registry.Instance{server("a/1", weighing(5), in("here")), server("b/1", in("there"))}
+		b.resolve(p, insts...)
+		b.ready("a", "b")
+		check("without features")
+		b.resolveWith(configWith(p, ejecting(), func(s *settings) {
+			s.zone, _ = Zone{Local: "here"}.complete()
+			s.slowStart, _ = SlowStart{Window: Duration(time.Hour)}.complete()
+		}), insts...)
+		b.report(gauges{}) // somebody collects
+		b.pass()
+		check("with features")
 	})
 }
 

@@ -9,12 +9,14 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// kinds remembers of methods whether they are unary. Each has two places where it
-// may be; when other methods have taken both, it takes the second from one of them.
-type kinds struct {
-	seed   maphash.Seed
-	places [256]atomic.Pointer[kind]
-}
+// kinds remembers of methods whether they are unary. Each is at one of a few places,
+// from the first that its hash tells; when there are too many methods they take the
+// places from each other.
+type kinds [256]atomic.Pointer[kind]
+
+const placesOfEach = 8
+
+var seed = maphash.MakeSeed()
 
 type kind struct {
 	method string
@@ -27,19 +29,22 @@ func (k *kinds) of(what call) uint64 {
 	if what.rec.Unary() {
 		return unaryCall
 	}
-	hash := maphash.String(k.seed, what.method)
-	for {
-		place := &k.places[hash%256]
-		switch known := place.Load(); {
-		case known != nil && known.method == what.method:
-			return known.call
-		case known == nil || hash < 256:
-			known = &kind{what.method, described(what.method)}
-			place.Store(known)
+	first := int(maphash.String(seed, what.method) % uint64(len(k)))
+	place := &k[first]
+	for i := range placesOfEach {
+		p := &k[(first+i)%len(k)]
+		known := p.Load()
+		if known == nil {
+			place = p
+			break
+		}
+		if known.method == what.method {
 			return known.call
 		}
-		hash >>= 56
 	}
+	call := described(what.method)
+	place.Store(&kind{what.method, call})
+	return call
 }
 
 // described is what the method's descriptor says.

@@ -6,8 +6,8 @@ import (
 )
 
 // LeastRequest draws some instances, each with a probability in proportion to its
-// weight, and picks the one with the fewest calls in hand for its weight. It counts
-// this client's calls only.
+// weight, and picks the one with the fewest calls in hand for its weight, the first
+// of those that are equal. It counts this client's calls only.
 type LeastRequest struct {
 	// ChoiceCount is how many instances are drawn: 2 to 10. The default is 2.
 	ChoiceCount uint32 `json:"choiceCount,omitzero"`
@@ -39,13 +39,18 @@ func (P2C) looksAtLoad()          {}
 // contender is a connection whose load is compared with others'.
 type contender struct {
 	*conn
-	perShare float64 // by which its load is multiplied: the less, the greater its share
+	perShare float64 // 1 for the average share, and the less, the greater the share
 }
 
 func contenders(ready []*conn, shares []uint32) []*contender {
+	sum := 0.0
+	for _, s := range shares {
+		sum += float64(s)
+	}
+	average := sum / float64(len(shares))
 	all := make([]*contender, len(ready))
 	for i, c := range ready {
-		all[i] = &contender{c, 1 / float64(shares[i])}
+		all[i] = &contender{c, average / float64(shares[i])}
 	}
 	return all
 }
@@ -68,5 +73,6 @@ func (l *leastLoaded) next() *conn {
 	return best.conn
 }
 
-// load is how many calls are in hand, one more included.
-func (c *contender) load() float64 { return float64(c.tally.inHand()+1) * c.perShare }
+// load is how many calls are in hand, for the share: that of an average one counts
+// them as they are.
+func (c *contender) load() float64 { return float64(c.tally.inHand()) * c.perShare }

@@ -10,8 +10,9 @@ import (
 
 // P2C is the power of two choices: it draws two instances, each with a probability
 // in proportion to its weight, and picks the one that will probably answer sooner:
-// the latency of its recent answers times the calls it has in hand, for its weight.
-// It suits calls of similar size; streams count by their number only.
+// the latency of its recent answers times the calls it has in hand, this one and,
+// for its weight, the others. It suits calls of similar size; streams count by
+// their number only.
 //
 // The latency is a moving average over some two seconds that follows a slow answer
 // at once and a fast one gradually (peak EWMA). A failure counts as a very slow
@@ -42,7 +43,7 @@ func (t *twoChoices) next() *conn {
 	if a == b && len(t.lottery) > 1 {
 		b = t.draw(rand.Uint64())
 	}
-	if b.cost() < a.cost() {
+	if b.isBetter(a) {
 		a, b = b, a
 	}
 	if b.isNeglected() {
@@ -51,9 +52,15 @@ func (t *twoChoices) next() *conn {
 	return a.conn
 }
 
-// cost is how long a call will probably take. Who has not answered yet is taken to
-// be fast, and is known after the first answer.
-func (c *contender) cost() float64 { return c.load() * float64(c.tally.peak.Load()+1) }
+// isBetter says whether c will probably answer sooner than o. Who has not answered
+// yet is taken to be as fast as the other.
+func (c *contender) isBetter(o *contender) bool {
+	mine, others := c.tally.peak.Load(), o.tally.peak.Load()
+	if mine == 0 || others == 0 {
+		mine, others = 1, 1
+	}
+	return (1+c.load())*float64(mine) < (1+o.load())*float64(others)
+}
 
 // isNeglected says, once, that an instance has not been picked for too long.
 func (c *contender) isNeglected() bool {

@@ -21,9 +21,9 @@ type picker struct {
 	trial    atomic.Pointer[conn] // a suspect for the next unary call to try
 	asleep   atomic.Bool          // the engine does not look at the instances
 	clock    atomic.Int64         // the engine's at the last tick
-	picks    atomic.Int64         // since they were last recorded, if they are
 	kinds    kinds
 	watches  stopwatches
+	picks    atomic.Int64 // since they were last recorded, if they are
 }
 
 // call is what a pick is for. rec may be nil.

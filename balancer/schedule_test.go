@@ -16,8 +16,9 @@ import (
 // called a, b, c, ….
 func scheduled(p Picker, at *position, weights ...uint32) schedule {
 	ready, shares := make([]*conn, len(weights)), make([]uint32, len(weights))
+	e := new(engine)
 	for i, w := range weights {
-		ready[i] = &conn{target: pick.Target{ID: string(rune('a' + i))}}
+		ready[i] = &conn{target: pick.Target{ID: string(rune('a' + i))}, tally: new(tally), child: &child{engine: e}}
 		shares[i] = p.share(w)
 	}
 	return p.schedule(ready, shares, at)
@@ -276,23 +277,30 @@ func TestAliasesAreExact(t *testing.T) {
 	}
 }
 
-func TestRandomFollowsTheWeights(t *testing.T) {
-	for _, weights := range [][]uint32{{1, 1, 1}, {5, 3, 2}, {100, 1}, {7, 7, 1, 3}} {
-		const draws = 1_000_000
-		var sum uint32
-		for _, w := range weights {
-			sum += w
-		}
-		picked := count(draw(scheduled(Random{}, nil, weights...), draws))
-		var chi2 float64
-		for i, w := range weights {
-			want := draws * float64(w) / float64(sum)
-			diff := float64(picked[string(rune('a'+i))]) - want
-			chi2 += diff * diff / want
-		}
-		// With up to 3 degrees of freedom, 40 is exceeded once in 10⁸ runs.
-		if chi2 > 40 {
-			t.Errorf("weights %v: chi² = %.1f, drawn %v", weights, chi2, picked)
+// Where nobody has calls in hand the pickers that look at them follow the weights
+// too.
+func TestDrawsFollowTheWeights(t *testing.T) {
+	for _, p := range []Picker{Random{}, P2C{}, LeastRequest{ChoiceCount: 2}} {
+		for _, weights := range [][]uint32{
+			{1, 1, 1}, {5, 3, 2}, {100, 1}, {7, 7, 1, 3},
+			{math.MaxUint32, math.MaxUint32 - 1, math.MaxUint32 - 2}, {math.MaxUint32, 1 << 31, 1}, {1},
+		} {
+			const draws = 300_000
+			var sum float64
+			for _, w := range weights {
+				sum += float64(w)
+			}
+			picked := count(draw(scheduled(p, nil, weights...), draws))
+			var chi2 float64
+			for i, w := range weights {
+				want := draws * float64(w) / sum
+				diff := float64(picked[string(rune('a'+i))]) - want
+				chi2 += diff * diff / max(want, 1)
+			}
+			// With up to 3 degrees of freedom, 40 is exceeded once in 10⁸ runs.
+			if chi2 > 40 {
+				t.Errorf("%s: weights %v: chi² = %.1f, drawn %v", p.name(), weights, chi2, picked)
+			}
 		}
 	}
 }

@@ -37,17 +37,19 @@ const (
 // conn is a ready connection to an instance, with everything that a pick of it
 // needs. After it was lost it is used again if the same SubConn becomes ready.
 type conn struct {
-	// A pick and its Done read these and mostly find nothing to do.
+	// A pick and its Done read these, in one cache line, and mostly find nothing to
+	// do.
 	rank     atomic.Uint32
 	onPick   atomic.Uint32
 	onAnswer atomic.Uint32
-	asked    atomic.Bool // the call of which the time was taken was unary
-
-	ordinary gbalancer.PickResult    // for calls without a record of which nothing is to be known
-	counted  [2]gbalancer.PickResult // for those that count in hand: streams, unary calls
-	tally    *tally
-	target   pick.Target
+	asked    atomic.Bool          // the call of which the time was taken was unary
+	ordinary gbalancer.PickResult // for calls without a record of which nothing is to be known
 	child    *child
+	tally    *tally
+
+	counted [2]gbalancer.PickResult // for those that count in hand: streams, unary calls
+	target  pick.Target
+	_       [80]byte // so that its size is a power of two, which Go aligns to cache lines
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {

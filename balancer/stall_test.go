@@ -278,3 +278,15 @@ func TestTicksSleepWithASuspect(t *testing.T) {
 		}
 	})
 }
+
+// Nor is a call that its caller has given up.
+func TestTicksSleepAfterACallThatWasGivenUp(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), "a")
+		b.load(100, 10*time.Millisecond, always("a", answer{}))
+		time.Sleep(time.Hour)
+		if !b.picker.asleep.Load() {
+			t.Error("an hour without calls, and the engine is awake")
+		}
+	})
+}

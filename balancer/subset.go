@@ -15,7 +15,8 @@ import (
 //
 // Each client draws its own subset by rendezvous hashing: an instance that comes
 // or goes changes one connection of those clients that it concerns, and nobody
-// draws anew. Instances that drain do not count among the Size.
+// draws anew. Instances that drain do not count among the Size, and keep their
+// connections until they are gone. The draw does not look at zones.
 //
 // With C clients an instance has C·Size/N connections on average. That number is
 // random, with a standard deviation of about its square root, and so is the load
@@ -44,31 +45,39 @@ func (s Subset) on() bool { return s.Size > 0 }
 
 // of returns the endpoints that belong to the subset, in their order.
 func (s Subset) of(endpoints []gresolver.Endpoint) []gresolver.Endpoint {
-	if !s.on() || len(endpoints) <= int(s.Size) {
+	if !s.on() || uint64(len(endpoints)) <= uint64(s.Size) {
 		return endpoints
 	}
-	type drawn struct {
-		place int
-		hash  uint64
+	type candidate struct {
+		place    int
+		hash     uint64
+		draining bool
 	}
-	var all []drawn
+	var all []candidate
+	up := 0
 	for i, ep := range endpoints {
 		if len(ep.Addresses) == 0 {
 			continue
 		}
-		if m := memberOf(ep); !m.draining {
-			all = append(all, drawn{i, s.hash(m.id)})
+		m := memberOf(ep)
+		all = append(all, candidate{i, s.hash(m.id), m.draining})
+		if !m.draining {
+			up++
 		}
 	}
-	slices.SortFunc(all, func(a, b drawn) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.place, b.place)) })
-	all = all[:min(len(all), int(s.Size))]
-	if len(all) == 0 {
-		return endpoints // all drain
+	slices.SortFunc(all, func(a, b candidate) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.place, b.place)) })
+	var drawn []int // places
+	for left := s.Size; left > 0 && len(drawn) < len(all); {
+		c := all[len(drawn)]
+		drawn = append(drawn, c.place)
+		if !c.draining || up == 0 {
+			left--
+		}
 	}
-	slices.SortFunc(all, func(a, b drawn) int { return cmp.Compare(a.place, b.place) })
-	chosen := make([]gresolver.Endpoint, len(all))
-	for i, d := range all {
-		chosen[i] = endpoints[d.place]
+	slices.Sort(drawn)
+	chosen := make([]gresolver.Endpoint, len(drawn))
+	for i, place := range drawn {
+		chosen[i] = endpoints[place]
 	}
 	return chosen
 }

@@ -27,6 +27,8 @@ type tally struct {
 	measured atomic.Int64 // when peak was last updated
 	usual    atomic.Int64 // moving average of answers
 	picked   atomic.Int64 // when the instance was last picked, if picks are measured
+
+	_ [8]byte
 }
 
 // The kinds of calls, as they are counted in hand.
@@ -138,7 +140,8 @@ func (t *tally) observe(now, took time.Duration, o outcome) {
 		t.observeUsual(took)
 	}
 	if took < peak {
-		old := math.Exp(float64(time.Duration(t.measured.Load())-now) / float64(peakMemory))
+		age := max(0, now-time.Duration(t.measured.Load())) // calls end in any order
+		old := math.Exp(-float64(age) / float64(peakMemory))
 		took = time.Duration(float64(peak)*old + float64(took)*(1-old))
 	}
 	t.peak.Store(int64(took))

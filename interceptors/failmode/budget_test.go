@@ -78,3 +78,33 @@ func TestDefaultBudgetCarriesWhatItIsFor(t *testing.T) {
 		})
 	}
 }
+
+// Each service has a budget of its own, and one Option is one budget for all that it
+// is given to.
+func TestWhoSharesABudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := failmode.WithBudget(0, 1) // three at first, and then one a second
+		interceptor := failmode.UnaryClientInterceptor(failmode.Failover, failmode.Idempotent(true), budget)
+		another := failmode.UnaryClientInterceptor(failmode.Failover, failmode.Idempotent(true), budget)
+		extra := func(method string, interceptor grpc.UnaryClientInterceptor) (n int) {
+			for range 10 {
+				f := &fake{script: []outcome{unavailable}}
+				interceptor(t.Context(), method, nil, nil, nil, f.invoke, failmode.WithMaxAttempts(2))
+				n += len(f.made) - 1
+			}
+			return n
+		}
+		for _, step := range []struct {
+			method string
+			by     grpc.UnaryClientInterceptor
+			want   int
+		}{
+			{"/shop.Orders/Get", interceptor, 3}, {"/shop.Orders/List", interceptor, 0}, {"/shop.Orders/List", another, 0},
+			{"/shop.Carts/Get", another, 3}, {"/shop.Carts/Get", interceptor, 0}, {"odd", interceptor, 3}, {"", interceptor, 0},
+		} {
+			if got := extra(step.method, step.by); got != step.want {
+				t.Errorf("%s: %d extra attempts, want %d", step.method, got, step.want)
+			}
+		}
+	})
+}

@@ -2,168 +2,207 @@ package failmode_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
+	"net"
 	"sync"
 	"sync/atomic"
-	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
 
-	"github.com/rollcall-go/rollcall/drain"
-	"github.com/rollcall-go/rollcall/interceptors/failmode"
 	"github.com/rollcall-go/rollcall/internal/testenv"
-	"github.com/rollcall-go/rollcall/pick"
-	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// chaos is a world whose servers are killed, cut off and drained while calls are
-// made.
+// point is where a process dies, or what else becomes of it.
+type point int
+
+const (
+	beforeAccept point = iota // when a connection to it is made
+	afterHeaders              // when a handler has sent its headers
+	inHandler                 // while a handler runs
+	afterReply                // when the answer to a call was written
+	cut                       // it lives on, its connections break
+	drains                    // it refuses calls for a while, and says so
+	stops                     // it finishes what it has and is gone
+	points
+)
+
+var pointNames = [points]string{"before accept", "after headers", "inside the handler", "after the reply", "cut", "drains", "stops"}
+
+// chaos is a world whose servers come to harm while calls are made.
 type chaos struct {
 	*world
-	rand *rand.Rand
+	over chan struct{} // closed when the calls have been made
 
-	harms  [3]int     // kills, cuts and drains
-	mu     sync.Mutex // guards all of world.servers as well
-	past   []*testenv.Server
-	drains map[string]*atomic.Bool // by Life
+	harms [points]atomic.Int64
+
+	mu       sync.Mutex // guards all below, world.servers and world.update
+	random   *rand.Rand
+	executed map[string]int
+	now      []*process // by number of the server
+	lives    int
 }
 
-func (c *chaos) options(inst registry.Instance) grpc.ServerOption {
-	drains := new(atomic.Bool)
-	c.drains[inst.Life] = drains
-	return grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		if drains.Load() {
-			grpc.SetTrailer(ctx, drain.NotExecuted(inst.ID, inst.Life))
-			return nil, drain.Refusal(inst.Service, inst.ID, inst.Life)
-		}
-		return handler(ctx, req)
-	})
+// process is one life of a server.
+type process struct {
+	*testenv.Server
+	doom   atomic.Int32  // the point at which it dies; points if it does not
+	dead   chan struct{} // closed when it has died
+	drains atomic.Bool
 }
+
+// reaches says that the process has come to this point, at which it may have to die.
+func (p *process) reaches(at point) {
+	if p.doom.CompareAndSwap(int32(at), int32(points)) {
+		p.Kill()
+		close(p.dead)
+	}
+}
+
+func newChaos(w *world, servers int, random *rand.Rand) *chaos {
+	c := &chaos{world: w, over: make(chan struct{}), random: random, executed: map[string]int{}}
+	c.now, c.servers = make([]*process, servers), make([]*testenv.Server, servers)
+	for i := range servers {
+		c.start(i)
+	}
+	return c
+}
+
+// number returns one from 0 to n-1.
+func (c *chaos) number(n int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.random.IntN(n)
+}
+
+// pause takes up to d, and some time in any case.
+func (c *chaos) pause(d time.Duration) { time.Sleep(1 + time.Duration(c.number(int(d)))) }
 
 // start puts a new process in the place of server i.
 func (c *chaos) start(i int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	inst := registry.Instance{ID: string(rune('a' + i)), Life: fmt.Sprint(len(c.past))}
-	if i < len(c.servers) {
-		inst.Addrs = []string{c.servers[i].Addr}
-	} else {
-		c.servers = append(c.servers, nil)
+	c.lives++
+	inst := registry.Instance{ID: string(rune('a' + i)), Life: fmt.Sprint(c.lives)}
+	if c.now[i] != nil {
+		inst.Addrs = []string{c.now[i].Addr}
 	}
-	s := c.Start(inst, c.options(inst))
-	s.OnCall(testenv.Delay(2 * ms))
-	c.servers[i] = s
-	c.past = append(c.past, s)
-}
-
-// harm does something bad to a random server.
-func (c *chaos) harm() {
-	i := c.rand.IntN(len(c.servers))
-	s := c.servers[i]
-	kind := c.rand.IntN(3)
-	c.harms[kind]++
-	switch kind {
-	case 0:
-		s.Kill()
-		time.Sleep(time.Duration(c.rand.IntN(20)) * ms)
-		c.start(i)
+	p := &process{dead: make(chan struct{})}
+	p.doom.Store(int32(points))
+	p.Server = c.Start(inst, grpc.UnaryInterceptor(c.serve(p, inst)), grpc.StatsHandler(replies{p}))
+	c.now[i], c.servers[i] = p, p.Server
+	if c.names != nil {
 		c.update()
-	case 1:
-		c.Network.Cut(s.Addr)
-	case 2:
-		c.drains[s.Instance().Life].Store(true)
-		time.Sleep(10 * ms)
-		c.drains[s.Instance().Life].Store(false)
 	}
 }
 
-// total is how often the payment was executed, in all processes there were.
-func (c *chaos) total(key string) (n int64) {
-	for _, s := range c.past {
-		n += s.Total(key)
+// serve counts the calls that are executed, lets them take a while, and kills the
+// process within them.
+func (c *chaos) serve(p *process, inst registry.Instance) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if p.drains.Load() {
+			return nil, refuse(ctx, inst)
+		}
+		c.mu.Lock()
+		c.executed[req.(interface{ GetKey() string }).GetKey()]++
+		c.mu.Unlock()
+		c.pause(2 * ms)
+		p.reaches(inHandler)
+		if point(p.doom.Load()) == afterHeaders && grpc.SendHeader(ctx, nil) == nil {
+			p.reaches(afterHeaders)
+		}
+		return handler(ctx, req)
 	}
-	return n
 }
 
-// A method without a promise is executed at most once, whatever happens to the
-// servers, and an error that says that it was not executed is right.
-func TestPaymentIsNeverMadeTwice(t *testing.T) {
-	const callers = 8
-	calls := amount(400, 12_500)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	synctest.Test(t, func(t *testing.T) {
-		c := &chaos{world: &world{System: testenv.New(t)}, rand: rand.New(rand.NewPCG(seed, 0)), drains: map[string]*atomic.Bool{}}
-		for i := range 3 {
-			c.start(i)
-		}
-		c.dial(append(c.intercept(failmode.Failover), fast)...)
+// replies kills its process when it has written a reply.
+type replies struct{ p *process }
 
-		outcomes := make([]map[string]error, callers)
-		var done sync.WaitGroup
-		for caller := range callers {
-			outcomes[caller] = map[string]error{}
-			done.Go(func() {
-				for i := range calls {
-					key := fmt.Sprintf("%d-%d", caller, i)
-					_, err := c.client.Add(t.Context(), &echov1.AddRequest{Key: key, Amount: 1})
-					outcomes[caller][key] = err
-				}
-			})
-		}
-		var over atomic.Bool
-		var harm sync.WaitGroup
-		harm.Go(func() {
-			for !over.Load() {
-				time.Sleep(time.Duration(c.rand.IntN(10)) * ms)
-				c.harm()
-			}
-		})
-		done.Wait()
-		over.Store(true)
-		harm.Wait()
-		c.judge(t, outcomes)
-	})
+func (replies) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (replies) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (replies) HandleConn(context.Context, stats.ConnStats)                       {}
+func (r replies) HandleRPC(_ context.Context, s stats.RPCStats) {
+	if _, ended := s.(*stats.End); ended {
+		r.p.reaches(afterReply)
+	}
 }
 
-func (c *chaos) judge(t *testing.T, outcomes []map[string]error) {
-	failed := 0
-	for _, outcome := range outcomes {
-		for key, err := range outcome {
-			n := c.total(key)
-			story, ok := errors.AsType[*failmode.Error](err)
-			switch {
-			case err == nil && n != 1:
-				t.Errorf("payment %s succeeded and was executed %d times", key, n)
-			case n > 1:
-				t.Errorf("payment %s was executed %d times: %v", key, n, err)
-			case err != nil && !ok:
-				t.Errorf("payment %s: an error without its story: %v", key, err)
-			case err != nil && n == 1 && !story.MayHaveExecuted():
-				t.Errorf("payment %s was executed, and the error says that it was not: %v", key, err)
-			}
-			if err != nil {
-				failed++
-			}
+// dialer kills the process that is dialled: when nobody has accepted the connection
+// yet, or just after that.
+func (c *chaos) dialer(ctx context.Context, addr string) (net.Conn, error) {
+	p := c.at(addr)
+	if c.number(2) == 0 {
+		p.reaches(beforeAccept)
+	}
+	conn, err := c.Network.Dial(ctx, addr)
+	p.reaches(beforeAccept)
+	return conn, err
+}
+
+func (c *chaos) at(addr string) *process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.now {
+		if p.Addr == addr {
+			return p
 		}
 	}
-	seen := map[pick.Class]int{}
-	for _, e := range c.take() {
-		seen[e.Class]++
+	panic("nobody has been at " + addr)
+}
+
+func (c *chaos) process(i int) *process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now[i]
+}
+
+// harm does something bad to server i, again and again, until the calls have been
+// made.
+func (c *chaos) harm(i int) {
+	for !closed(c.over) {
+		c.pause(5 * ms)
+		c.harmOnce(i, point(c.number(int(points))))
 	}
-	t.Logf("%d calls failed; attempts by class: %v; kills, cuts and drains: %v", failed, seen, c.harms)
-	for _, class := range []pick.Class{pick.Unanswered, pick.Answered, pick.Refused} {
-		if seen[class] < amount(1, 1000) {
-			t.Errorf("only %d attempts were %v: the test shows nothing about it", seen[class], class)
+}
+
+func (c *chaos) harmOnce(i int, at point) {
+	const down = 10 * ms
+	p := c.process(i)
+	switch at {
+	case cut:
+		c.Network.Cut(p.Addr)
+	case drains:
+		p.drains.Store(true)
+		c.pause(down)
+		p.drains.Store(false)
+	case stops:
+		p.Stop()
+		c.pause(down)
+		c.start(i)
+	default:
+		p.doom.Store(int32(at))
+		if at == beforeAccept {
+			c.Network.Cut(p.Addr)
 		}
+		select {
+		case <-p.dead:
+		case <-c.over:
+			return
+		}
+		c.pause(down)
+		c.start(i)
 	}
-	if least := amount(1, 200); slices.Min(c.harms[:]) < least {
-		t.Errorf("kills, cuts and drains: %v, want %d of each", c.harms, least)
+	c.harms[at].Add(1)
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }

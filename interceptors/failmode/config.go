@@ -22,7 +22,7 @@ type config struct {
 	observe    func(attempt.Event)
 	idempotent func(method string) bool
 	methods    *methods
-	budget     *attempt.Budget
+	budgets    *attempt.Budgets
 	latencies  *attempt.Latencies
 	hedging    *attempt.Hedging
 	logger     *slog.Logger
@@ -34,7 +34,7 @@ func newConfig(mode Mode, opts []Option) *config {
 	c := &config{
 		mode: mode, attempts: defaultAttempts,
 		backoff: backoff.Policy{Base: defaultBackoff, Max: defaultMaxBackoff},
-		budget:  attempt.NewBudget(defaultBudgetRatio, defaultBudgetPerSecond),
+		budgets: attempt.NewBudgets(defaultBudgetRatio, defaultBudgetPerSecond),
 		methods: newMethods(), latencies: new(attempt.Latencies), warned: new(sync.Once),
 	}
 	c.idempotent = c.methods.idempotent
@@ -48,7 +48,7 @@ func newConfig(mode Mode, opts []Option) *config {
 func (c *config) build() {
 	c.policy = attempt.Policy{
 		Max: max(c.attempts, 1), Backoff: c.backoff, Timeout: c.timeout, Idempotent: c.idempotent, Codes: c.codes,
-		Budget: c.budget, Observe: c.observe, Latencies: c.latencies,
+		Budgets: c.budgets, Observe: c.observe, Latencies: c.latencies,
 	}
 	if c.logger != nil {
 		c.policy.Stacked = c.warn

@@ -33,7 +33,7 @@
 // not tried, and WithLogger is told of it. An interceptor that retries above this
 // one needs interceptors/track above itself for that.
 //
-// Use one interceptor value per ClientConn: its calls share a retry budget, see
+// Use one interceptor value per ClientConn: its calls share retry budgets, see
 // WithBudget. For other settings per method use WithMode and the other
 // CallOptions, or go-grpc-middleware's selector.
 //

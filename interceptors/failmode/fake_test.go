@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,22 +32,55 @@ type outcome struct {
 // fake stands for everything below the interceptor: a balancer with instances
 // 1, 2, 3, … that tells the record what the script says.
 type fake struct {
-	script  []outcome // of the attempts; the last one is repeated
-	made    []string  // the instances of the attempts that were made
-	waiting int       // attempts that were made with WaitForReady
+	script []outcome // of the attempts; the last one is repeated
 
-	executed int   // attempts that may have executed
-	last     error // of the last attempt
+	mu      sync.Mutex // guards all below; the record is used under it
+	made    []string   // the instances of the attempts that were made
+	waiting int        // attempts that were made with WaitForReady
+
+	under     int   // attempts that are under way
+	vain      int   // those beside another one for which nobody was picked
+	executed  int   // attempts that may have executed
+	succeeded int   // attempts that did
+	last      error // of the last attempt
 }
 
 func (f *fake) invoke(ctx context.Context, method string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
-	o := f.script[min(len(f.made), len(f.script)-1)]
+	record := pick.FromContext(ctx).For(method)
+	o, n := f.begin(record, opts)
+	err := o.end(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.under--
+	if f.last = err; err == nil {
+		f.succeeded++
+	}
+	switch o.class {
+	case pick.NeverPicked:
+		record.NotPicked(err)
+	case pick.Untracked:
+	default:
+		record.Advise(n, o.advice)
+		record.End(n, o.class, err)
+	}
+	return err
+}
+
+// begin is the beginning of an attempt: how it is to end, and its number in the
+// record.
+func (f *fake) begin(record *pick.Record, opts []grpc.CallOption) (o outcome, n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.under++
+	o = f.script[min(len(f.made), len(f.script)-1)]
+	if f.under > 1 && o.class == pick.NeverPicked {
+		f.vain++
+	}
 	for _, opt := range opts {
 		if ready, ok := opt.(grpc.FailFastCallOption); ok && !ready.FailFast {
 			f.waiting++
 		}
 	}
-	record := pick.FromContext(ctx).For(method)
 	if record.InstancesAsked() && o.class != pick.Untracked {
 		record.SetInstances([]string{})
 	}
@@ -55,19 +89,10 @@ func (f *fake) invoke(ctx context.Context, method string, _, _ any, _ *grpc.Clie
 	if !o.class.NotExecuted() {
 		f.executed++
 	}
-	switch o.class {
-	case pick.NeverPicked:
-		f.last = o.end(ctx)
-		record.NotPicked(f.last)
-	case pick.Untracked:
-		f.last = o.end(ctx)
-	default:
-		n := record.Begin(pick.Target{ID: id})
-		f.last = o.end(ctx)
-		record.Advise(n, o.advice)
-		record.End(n, o.class, f.last)
+	if o.class != pick.NeverPicked && o.class != pick.Untracked {
+		n = record.Begin(pick.Target{ID: id})
 	}
-	return f.last
+	return o, n
 }
 
 // choose is a balancer's choice: the pinned one, or one that was not tried.

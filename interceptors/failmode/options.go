@@ -161,13 +161,16 @@ func WithDescriptors(d Descriptors) Option {
 	return interceptorOption(func(c *config) { c.methods.descriptors = d })
 }
 
-// WithBudget bounds the extra attempts of all calls through the interceptor to
-// ratio times the calls, counted over the last three seconds, plus perSecond. A
-// call that finds the budget empty returns its error at once and says so. The
-// defaults are 0.2 and 10: 20 % of the calls, and 10 a second however few calls
-// there are. math.Inf(1) lifts the bound.
+// WithBudget bounds the extra attempts of all calls of a gRPC service through the
+// interceptor to ratio times the calls, counted over the last three seconds, plus
+// perSecond. A call that finds the budget empty returns its error at once and says
+// so. The defaults are 0.2 and 10: 20 % of the calls, and 10 a second however few
+// calls there are. math.Inf(1) lifts the bound. Given to several interceptors, such
+// as those for unary calls and for streams of a ClientConn, the same Option is one
+// budget of them all.
 func WithBudget(ratio, perSecond float64) Option {
-	return interceptorOption(func(c *config) { c.budget = attempt.NewBudget(ratio, perSecond) })
+	budgets := attempt.NewBudgets(ratio, perSecond)
+	return interceptorOption(func(c *config) { c.budgets = budgets })
 }
 
 // WithLogger sets where the interceptor says, once, that something else retries as

@@ -2,7 +2,9 @@ package failmode_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,14 +29,17 @@ import (
 type kind struct {
 	method     string
 	idempotent bool
-	request    proto.Message
+	keyed      func(key string) proto.Message // the request
 	reply      func() proto.Message
 }
 
 var kinds = []kind{
-	{echov1.Echo_Get_FullMethodName, true, get, func() proto.Message { return new(echov1.GetResponse) }},                  // NO_SIDE_EFFECTS
-	{echov1.Echo_Put_FullMethodName, true, &echov1.PutRequest{}, func() proto.Message { return new(echov1.PutResponse) }}, // IDEMPOTENT
-	{echov1.Echo_Add_FullMethodName, false, add, func() proto.Message { return new(echov1.AddResponse) }},
+	{echov1.Echo_Get_FullMethodName, true, // NO_SIDE_EFFECTS
+		func(key string) proto.Message { return &echov1.GetRequest{Key: key} }, func() proto.Message { return new(echov1.GetResponse) }},
+	{echov1.Echo_Put_FullMethodName, true, // IDEMPOTENT
+		func(key string) proto.Message { return &echov1.PutRequest{Key: key} }, func() proto.Message { return new(echov1.PutResponse) }},
+	{echov1.Echo_Add_FullMethodName, false,
+		func(key string) proto.Message { return &echov1.AddRequest{Key: key, Amount: 1} }, func() proto.Message { return new(echov1.AddResponse) }},
 }
 
 // way is how the first attempt of a call comes to its end, with real servers, while
@@ -184,7 +189,7 @@ func tryWay(t *testing.T, way way, r rule, k kind) {
 	w := newWorld(t, "abc", r.mode)
 	way.set(t, w, w.intercept(r.mode, failmode.WithPerAttemptTimeout(time.Second), failmode.WithLogger(slog.New(slog.DiscardHandler))))
 	reply := k.reply()
-	err := w.conn.Invoke(t.Context(), k.method, k.request, reply)
+	err := w.conn.Invoke(t.Context(), k.method, k.keyed("key"), reply)
 	time.Sleep(2 * time.Second) // the handlers that were given up end as well
 	events, executed := w.take(), way.executed
 	switch r.then {
@@ -237,4 +242,51 @@ func (w *world) broadcast(t *testing.T, class pick.Class, code string, err error
 		t.Errorf("broadcast: %v", err)
 	}
 	return elsewhere
+}
+
+// A call that every instance refuses does not wait for its deadline, and says of each
+// how it did so.
+func TestRefusedEverywhere(t *testing.T) {
+	for name, tt := range map[string]struct {
+		set  func(*world)
+		most time.Duration
+		want string // of each instance
+	}{
+		"closing": {func(w *world) {
+			w.servers = nil
+			for _, inst := range instances("a", "b", "c") {
+				w.servers = append(w.servers, w.Start(inst, grpc.UnaryInterceptor(func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+					return nil, refuse(ctx, inst)
+				})))
+			}
+			w.dial(w.intercept(failmode.Failover)...)
+		}, 50 * ms, "%s Unavailable refused"},
+		"Unavailable": {func(w *world) {
+			w.all(func(*testenv.Server) testenv.Hook { return testenv.Answer(codes.Unavailable) })
+		}, 50 * ms, "%s Unavailable answered"},
+		"connection refused": {func(w *world) {
+			for _, s := range w.servers {
+				s.Kill()
+			}
+			time.Sleep(time.Second)
+		}, 150 * ms, "%s (10.0.0."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "abc", failmode.Failover)
+				tt.set(w)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				var err error
+				if d := took(func() { _, err = w.client.Get(ctx, get) }); status.Code(err) != codes.Unavailable || d > tt.most {
+					t.Errorf("%v after %v", err, d)
+				}
+				for _, id := range []string{"a", "b", "c"} {
+					if want := fmt.Sprintf(tt.want, id); !strings.Contains(err.Error(), want) {
+						t.Errorf("error: %v\nwithout %q", err, want)
+					}
+				}
+			})
+		})
+	}
 }

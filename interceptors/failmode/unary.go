@@ -17,17 +17,18 @@ func UnaryClientInterceptor(mode Mode, opts ...Option) grpc.UnaryClientIntercept
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		c := settings.forCall(opts)
 		u := unary{&c.policy, method, req, reply, cc, invoker}
-		switch message, ok := reply.(proto.Message); {
+		switch {
+		case c.policy.Hedging != nil:
+			if message, ok := reply.(proto.Message); ok {
+				return u.hedged(ctx, message, opts)
+			}
 		case c.mode == Broadcast:
 			return u.broadcast(ctx, opts)
-		case ok && c.policy.Hedging != nil:
-			return u.hedged(ctx, message, opts)
 		case c.mode == Failsafe:
 			c.lose(method, reply, u.call(ctx, opts))
 			return nil
-		default:
-			return u.call(ctx, opts)
 		}
+		return u.call(ctx, opts)
 	}
 }
 

@@ -3,6 +3,7 @@ package failmode_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ var (
 	add = &echov1.AddRequest{Key: "payment", Amount: 1}
 )
 
-var unlimited = failmode.WithBudget(1e9, 0)
+var unlimited = failmode.WithBudget(math.Inf(1), 0)
 
 func TestFailoverGoesToInstancesThatTheCallHasNotTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

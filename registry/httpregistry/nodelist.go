@@ -195,8 +195,8 @@ func hosts(list []*node) []string {
 }
 
 // parseListed is a node from the registry's list, or nil for what nobody can
-// dial, or should: no host, all interfaces, this machine if no seed is here, no
-// TLS if all seeds speak it.
+// dial, or should: no host, all interfaces, an interface of another machine, this
+// machine if no seed is here, no TLS if all seeds speak it.
 func parseListed(addr string, seeds []*node) *node {
 	at, err := url.Parse(addr)
 	if err != nil || at.Scheme != "http" && at.Scheme != "https" || registry.ValidateAddr(at.Host) != nil {
@@ -205,7 +205,7 @@ func parseListed(addr string, seeds []*node) *node {
 	if at.Scheme == "http" && !slices.ContainsFunc(seeds, func(n *node) bool { return strings.HasPrefix(n.url, "http:") }) {
 		return nil
 	}
-	if ip, err := netip.ParseAddr(at.Hostname()); err == nil && (ip.IsUnspecified() || ip.IsMulticast()) {
+	if ip, err := netip.ParseAddr(at.Hostname()); err == nil && (ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != "") {
 		return nil
 	}
 	if local(at.Hostname()) && !slices.ContainsFunc(seeds, func(n *node) bool {

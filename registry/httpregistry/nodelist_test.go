@@ -66,6 +66,7 @@ func TestListedNodes(t *testing.T) {
 		{"10.0.0.1:6666", "https://10.0.0.2:6666", "https://10.0.0.2:6666"},
 		{"10.0.0.1:6666", "http://:18881", ""},
 		{"10.0.0.1:6666", "http://0.0.0.0:18881", ""},
+		{"10.0.0.1:6666", "http://[fe80::1%25eth0]:18881", ""},
 		{"10.0.0.1:6666", "http://[::]:18881", ""},
 		{"10.0.0.1:6666", "http://224.0.0.1:18881", ""},
 		{"10.0.0.1:6666", "10.0.0.2:6666", ""},
@@ -98,6 +99,7 @@ func TestListedNodes(t *testing.T) {
 func FuzzListedNode(f *testing.F) {
 	f.Add("http://10.0.0.2:6666")
 	f.Add("http://[fe80::1%25eth0]:6666")
+	f.Add("http://[0::%25%80]:1")
 	f.Fuzz(func(t *testing.T, addr string) {
 		seeds, _ := parseSeeds([]string{"10.0.0.1:6666"})
 		n := parseListed(addr, seeds)

@@ -24,7 +24,7 @@ type Policy struct {
 	Timeout    time.Duration            // of one attempt; 0 for none of its own
 	Idempotent func(method string) bool // asked after a failure only
 	Codes      Codes                    // besides Unavailable, of answers of an idempotent method
-	Budget     *Budget                  // shared by the calls of one connection
+	Budgets    *Budgets                 // shared by the calls of one connection
 	Latencies  *Latencies               // likewise
 	Hedging    *Hedging                 // nil for none
 	Observe    func(Event)              // told of every attempt; nil for nobody
@@ -58,6 +58,7 @@ type Call struct {
 	opts   []grpc.CallOption
 	record *pick.Record
 	stream bool
+	budget *Budget
 	cc     *grpc.ClientConn // nil if it does not matter
 	beside Beside           // nil if no attempt can be hedged
 
@@ -79,8 +80,8 @@ type next struct {
 // Start begins a call with these options. For a stream, the policy's Timeout is
 // the time until Settle.
 func Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientConn, opts []grpc.CallOption, stream bool) Call {
-	policy.Budget.Call()
-	c := Call{policy: policy, method: method, opts: opts, stream: stream}
+	c := Call{policy: policy, method: method, opts: opts, stream: stream, budget: policy.Budgets.Of(method)}
+	c.budget.Call()
 	c.ctx, c.record = pick.NewCall(ctx, method)
 	if !stream {
 		c.record.SetUnary()

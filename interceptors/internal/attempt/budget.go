@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,46 @@ import (
 // call in hand move when an instance dies, short enough that the good times
 // before an outage do not pay for a storm in it.
 const window = 3 * time.Second
+
+// Budgets is a Budget for each service. Nil Budgets have no bound.
+type Budgets struct {
+	ratio, floor float64
+	services     sync.Map // name -> *Budget
+	count        atomic.Int64
+	rest         *Budget // of those that are too many
+}
+
+// maxServices bounds how many services have a budget of their own: more than any
+// program has, unless it hands on whatever it is called with.
+const maxServices = 256
+
+// NewBudgets returns Budgets that are each as NewBudget makes them.
+func NewBudgets(ratio, perSecond float64) *Budgets {
+	rest := NewBudget(ratio, perSecond)
+	if rest == nil {
+		return nil
+	}
+	return &Budgets{ratio: ratio, floor: perSecond, rest: rest}
+}
+
+// Of returns the budget of a full method's service.
+func (b *Budgets) Of(method string) *Budget {
+	if b == nil {
+		return nil
+	}
+	service := method[:max(strings.LastIndexByte(method, '/'), 0)]
+	if known, ok := b.services.Load(service); ok {
+		return known.(*Budget)
+	}
+	if b.count.Load() >= maxServices {
+		return b.rest
+	}
+	known, others := b.services.LoadOrStore(service, NewBudget(b.ratio, b.floor))
+	if !others {
+		b.count.Add(1)
+	}
+	return known.(*Budget)
+}
 
 // Budget bounds the extra attempts of all calls that share it: over its life
 // they are at most ratio times the calls, plus the floor's rate times that life

@@ -1,6 +1,7 @@
 package attempt_test
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -113,4 +114,19 @@ func FuzzBudget(f *testing.F) {
 			}
 		})
 	})
+}
+
+// Whoever hands on the names of services that callers make up does not fill the
+// memory: those that are too many share a budget.
+func TestBudgetsAreBounded(t *testing.T) {
+	b, budgets := attempt.NewBudgets(0.2, 10), map[*attempt.Budget]bool{}
+	for i := range 10_000 {
+		budgets[b.Of(fmt.Sprintf("/made.Up%d/Get", i))] = true
+	}
+	if len(budgets) < 100 || len(budgets) > 1000 || b.Of("/made.Up0/Get") != b.Of("/made.Up0/Put") {
+		t.Errorf("%d budgets", len(budgets))
+	}
+	if attempt.NewBudgets(math.Inf(1), 0).Of("/a.B/C") != nil {
+		t.Error("a bound that was to be lifted")
+	}
 }

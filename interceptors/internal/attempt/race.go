@@ -113,21 +113,22 @@ func (r *race) join() {
 	r.ended(a)
 }
 
-// enter lets a into the race, unless that is over.
+// enter lets a into the race, unless that is over or decided.
 func (r *race) enter(a *racer) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.over {
-		r.racers = append(r.racers, a)
+	if r.over || r.winner != nil {
+		return false
 	}
-	return !r.over
+	r.racers = append(r.racers, a)
+	return true
 }
 
-func (r *race) take() bool { return r.call.policy.Hedging.All || r.call.policy.Budget.Take() }
+func (r *race) take() bool { return r.call.policy.Hedging.All || r.call.budget.Take() }
 
 func (r *race) give() {
 	if !r.call.policy.Hedging.All {
-		r.call.policy.Budget.Give()
+		r.call.budget.Give()
 	}
 }
 

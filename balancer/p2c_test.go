@@ -1,0 +1,175 @@
+package balancer
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	gbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+)
+
+var fiveMore = []string{"b", "c", "d", "e", "f"}
+
+// atMost checks how many calls of a load an instance got in a time.
+func atMost(t *testing.T, calls []*seen, id string, from, to time.Duration, most int) {
+	t.Helper()
+	if got := between(calls, id, from, to); got > most {
+		t.Errorf("from %v to %v, %s got %d of %d calls, want %d at most", from, to, id, got, len(calls), most)
+	}
+}
+
+// varied answers are as fast as others on average.
+func varied(string, time.Duration) answer {
+	return answer{after: time.Duration(rand.Int64N(int64(2 * fast.after)))}
+}
+
+func TestP2CFollowsLatency(t *testing.T) {
+	for what, slow := range map[string]answer{
+		"slow":         {after: 100 * time.Millisecond},
+		"failing fast": {after: time.Microsecond, err: errUnavailable},
+		"silent":       {},
+	} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.up(configWith(P2C{}, func(s *settings) { s.stall.Off = true }), append([]string{"a"}, fiveMore...)...)
+			calls := b.load(1000, 21*time.Second, until(5*time.Second, always("a", slow), varied))
+			// It is drawn as the only one in two calls of 216, and picked once a second.
+			atMost(t, calls, "a", time.Second, 5*time.Second, 4*(1000/100+1))
+			if got := between(calls, "a", 20*time.Second, 21*time.Second); got < 110 {
+				t.Errorf("15 s after it was %s, a gets %d of 1000 calls, want 167 or so", what, got)
+			}
+			time.Sleep(deadline)
+		})
+	}
+}
+
+// An instance that is known to be slow is tried once a second, and not more often.
+func TestP2CTriesWhoIsNeglected(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(P2C{}), strings.Split("abcdefghijklmnopqrst", "")...)
+		picked, last := 0, time.Duration(0)
+		for _, c := range b.load(200, time.Minute, always("a", answer{after: deadline})) {
+			if c.id == "a" {
+				picked, last = picked+1, c.at
+			} else if c.at-last > 2*neglected { // it must be drawn, too
+				t.Fatalf("not picked from %v to %v", last, c.at)
+			}
+		}
+		if picked > 65 {
+			t.Errorf("picked %d times in a minute", picked)
+		}
+	})
+}
+
+// What is known of an instance outlives its connection and the picker.
+func TestP2CForgetsNothing(t *testing.T) {
+	for what, change := range map[string]func(b *bed){
+		"the connection flips": func(b *bed) {
+			b.sub("a").Set(connectivity.Idle, nil)
+			b.ready("a")
+		},
+		"the connection is another one": func(b *bed) {
+			b.fail("a")
+			b.resolveWith(configWith(P2C{}), servers(append(fiveMore, "a")...)...)
+			b.ready("a")
+		},
+		"another picker is tried": func(b *bed) {
+			b.resolveWith(configWith(RoundRobin{}), servers(append(fiveMore, "a")...)...)
+			b.resolveWith(configWith(P2C{}, func(s *settings) { s.zone.Local = "z" }), servers(append(fiveMore, "a")...)...)
+			b.pass()
+		},
+	} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			slow := always("a", answer{after: 400 * time.Millisecond})
+			b.up(configWith(P2C{}), append([]string{"a"}, fiveMore...)...)
+			b.load(1000, 3*time.Second, slow)
+			time.Sleep(deadline)
+			known := b.order[0].tally
+			change(b)
+			if i := slices.IndexFunc(b.order, func(c *child) bool { return c.id == "a" }); b.order[i].tally != known {
+				t.Errorf("%s, and the tally is another one", what)
+			}
+			atMost(t, b.load(1000, time.Second, slow), "a", 0, time.Second, 30)
+			time.Sleep(deadline)
+		})
+	}
+}
+
+// Who has never answered gets no more calls than its load justifies.
+func TestP2CDoesNotFloodWhoIsNew(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(P2C{}, func(s *settings) { s.stall.Off = true }), fiveMore...)
+		b.load(1000, time.Second, healthy)
+		b.resolveWith(configWith(P2C{}, func(s *settings) { s.stall.Off = true }), servers(append(fiveMore, "a")...)...)
+		b.ready("a")
+		calls := b.load(1000, 500*time.Millisecond, always("a", answer{after: deadline}))
+		if got := between(calls, "a", 0, time.Second); got == 0 || got > 20 {
+			t.Errorf("a got %d calls before it had answered one, want 1 to 20", got)
+		}
+		time.Sleep(2 * deadline)
+	})
+}
+
+// How long a stream lasts says nothing; that it is in hand does.
+func TestP2CCountsStreamsByTheirNumber(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(P2C{}), "a", "b", "c")
+		open := map[string]int{}
+		var dones []func(gbalancer.DoneInfo)
+		for range 300 {
+			result, err := b.picker.Pick(gbalancer.PickInfo{Ctx: t.Context(), FullMethodName: streamMethod})
+			if err != nil {
+				t.Fatal(err)
+			}
+			open[b.idOf(result)]++
+			dones = append(dones, result.Done)
+		}
+		for id, n := range open {
+			if n < 95 || n > 105 {
+				t.Errorf("%s has %d of 300 streams", id, n)
+			}
+		}
+		time.Sleep(time.Hour)
+		for _, done := range dones {
+			done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
+		}
+		for _, c := range b.order {
+			if peak, usual, hand := c.tally.peak.Load(), c.tally.usual.Load(), c.tally.hand.Load(); peak != 0 || usual != 0 || hand != 0 {
+				t.Errorf("%s: peak %d, usual %d and %x in hand after streams only", c.id, peak, usual, hand)
+			}
+		}
+	})
+}
+
+func TestLatencyIsAPeakThatDecays(t *testing.T) {
+	const ms = time.Millisecond
+	var tl tally
+	for _, step := range []struct {
+		now, took time.Duration
+		o         outcome
+		least     time.Duration
+		most      time.Duration
+	}{
+		{0, 10 * ms, good, 10 * ms, 10 * ms},
+		{0, 5 * ms, unsent, 10 * ms, 10 * ms},
+		{0, 5 * ms, moot, 10 * ms, 10 * ms},
+		{0, 20 * ms, moot, 20 * ms, 20 * ms},                                                 // it would have taken longer
+		{0, 50 * ms, good, 50 * ms, 50 * ms},                                                 // follows a slow answer at once
+		{peakMemory, 0, good, 18 * ms, 19 * ms},                                              // 1/e is left
+		{-time.Hour, 0, good, 18 * ms, 19 * ms},                                              // out of order
+		{100 * peakMemory, 10 * ms, good, 10 * ms, 10 * ms},                                  // nothing is left
+		{100 * peakMemory, ms, bad, 80 * ms, 80 * ms},                                        // a failure is very slow
+		{100 * peakMemory, ms, bad, 640 * ms, 640 * ms},                                      //
+		{100 * peakMemory, ms, bad, maxFailure, maxFailure},                                  // but not for ever
+		{100 * peakMemory, time.Hour, bad, time.Hour, time.Hour},                             // unless it was
+		{1000 * peakMemory, time.Duration(1 << 62), bad, 1 << 62, 1 << 62},                   // no overflow
+		{time.Duration(1 << 62), time.Millisecond, good, time.Millisecond, time.Millisecond}, // nor here
+	} {
+		tl.observe(step.now, step.took, step.o)
+		if peak := time.Duration(tl.peak.Load()); peak < step.least || peak > step.most {
+			t.Errorf("after %v at %v with outcome %d the peak is %v, want %v to %v", step.took, step.now, step.o, peak, step.least, step.most)
+		}
+	}
+}
