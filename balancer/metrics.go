@@ -29,7 +29,7 @@ var (
 	})
 	ageMetric = estats.RegisterInt64AsyncGauge(estats.MetricDescriptor{
 		Name: "rollcall.balancer.set_age", Unit: "s", Labels: []string{"grpc.target"}, Default: true,
-		Description: "Time since the resolver last said which instances there are.",
+		Description: "Time since the resolver last said which instances there are. It says so when they change.",
 	})
 )
 

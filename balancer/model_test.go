@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -8,13 +9,13 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	gbalancer "google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-go/rollcall/drain"
+	"github.com/rollcall-go/rollcall/endpoint"
 	"github.com/rollcall-go/rollcall/internal/fakecc"
 	"github.com/rollcall-go/rollcall/pick"
 	"github.com/rollcall-go/rollcall/registry"
@@ -29,7 +30,9 @@ func TestModel(t *testing.T) {
 				m := &model{bed: b, rng: rand.New(rand.NewPCG(seed, 0)), known: map[string]*modelled{}, closing: map[string]bool{}}
 				for step := 0; step < 300 && !t.Failed(); step++ {
 					m.step()
+					m.consistent()
 				}
+				m.end()
 			})
 		}) {
 			return
@@ -41,23 +44,26 @@ func TestModel(t *testing.T) {
 type model struct {
 	*bed
 	rng     *rand.Rand
-	picker  Picker
+	config  *config
 	known   map[string]*modelled
 	closing map[string]bool // addresses whose process has said that it closes
+	inHand  []func()        // ends a call
 	did     []string
 }
 
 type modelled struct {
 	inst   registry.Instance
 	sub    *fakecc.SubConn
+	child  *child
+	tally  *tally
 	failed bool // and not been ready since: TRANSIENT_FAILURE is sticky
 }
 
 func (m *model) step() {
-	if m.picker == nil {
+	if m.config == nil {
 		m.resolve()
 	}
-	switch m.rng.IntN(12) {
+	switch m.rng.IntN(14) {
 	case 0:
 		m.resolve()
 	case 1:
@@ -69,6 +75,12 @@ func (m *model) step() {
 		m.settled()
 	case 3, 4, 5, 6, 7:
 		m.transition()
+	case 8:
+		m.did = append(m.did, "time passes")
+		time.Sleep(time.Duration(m.rng.Int64N(int64(3*time.Second)) + 1))
+		synctest.Wait()
+	case 9:
+		m.endSome()
 	default:
 		m.pick()
 	}
@@ -81,11 +93,11 @@ func (m *model) errorf(format string, args ...any) {
 	m.t.Errorf("%s\nafter:\n  %s", fmt.Sprintf(format, args...), strings.Join(m.did[max(0, len(m.did)-40):], "\n  "))
 }
 
-// resolve gives the engine another set, or the same in another order.
+// resolve gives the engine another set and another configuration, or the same in
+// another order.
 func (m *model) resolve() {
-	all := pickersForTest()
-	if m.picker == nil || m.rng.IntN(3) == 0 {
-		m.picker = all[m.rng.IntN(len(all))]
+	if m.config == nil || m.rng.IntN(3) == 0 {
+		m.config = m.anyConfig()
 	}
 	var set []registry.Instance
 	for _, id := range []string{"a", "b", "c", "d", "e", "f"} {
@@ -93,7 +105,8 @@ func (m *model) resolve() {
 			if m.rng.IntN(3) > 0 {
 				continue
 			}
-			inst := server(id+"/"+life, at(id+"."+life+":1"), weighing(1+m.rng.Uint32N(5)))
+			inst := server(id+"/"+life, at(id+"."+life+":1"), weighing(1+m.rng.Uint32N(5)), aged(time.Duration(m.rng.Int64N(20))*time.Second))
+			inst.Zone = []string{"x", "y", ""}[m.rng.IntN(3)]
 			if m.rng.IntN(4) == 0 {
 				inst.Status = registry.Draining
 			}
@@ -101,13 +114,15 @@ func (m *model) resolve() {
 		}
 	}
 	m.rng.Shuffle(len(set), func(i, j int) { set[i], set[j] = set[j], set[i] })
-	m.do("resolve with %T: %v", m.picker, describe(set))
-	if err := m.bed.resolve(m.picker, set...); (err != nil) != (len(set) == 0) {
+	js, _ := json.Marshal(m.config)
+	m.do("resolve with %s: %v", js, describe(set))
+	if err := m.resolveWith(m.config, set...); (err != nil) != (len(set) == 0) {
 		m.errorf("error %v", err)
 	}
 	before := m.known
 	m.known = map[string]*modelled{}
-	for _, inst := range set {
+	for _, ep := range m.config.subset.of(stateOf(set...).Endpoints) {
+		inst, _ := endpoint.From(ep)
 		addr := inst.Addrs[0]
 		m.known[addr] = &modelled{}
 		if old := before[addr]; old != nil {
@@ -118,31 +133,30 @@ func (m *model) resolve() {
 	m.connections()
 }
 
+// anyConfig has any picker and any features.
+func (m *model) anyConfig() *config {
+	all := pickersForTest()
+	sometimes := func(set func(s *settings)) func(*settings) {
+		if m.rng.IntN(2) == 0 {
+			return func(*settings) {}
+		}
+		return set
+	}
+	return configWith(all[m.rng.IntN(len(all))],
+		sometimes(ejecting(func(e *Ejection) {
+			e.ConsecutiveFailures, e.BaseTime, e.Trials = 2, Duration(time.Second), 1+m.rng.Uint32N(2)
+		})),
+		sometimes(local([]string{"x", "y", "z"}[m.rng.IntN(3)])),
+		sometimes(slowly()),
+		sometimes(func(s *settings) { s.subset = Subset{Size: 1 + m.rng.Uint32N(6), Key: "me"} }),
+		sometimes(func(s *settings) { s.stall.Off = true }))
+}
+
 func describe(set []registry.Instance) (out []string) {
 	for _, inst := range set {
 		out = append(out, fmt.Sprintf("%s w%d %v", inst.Addrs[0], inst.Weight, inst.Status))
 	}
 	return out
-}
-
-// connections checks that there is one connection per instance, the same as ever.
-func (m *model) connections() {
-	m.t.Helper()
-	subs := m.cc.SubConns()
-	if len(subs) != len(m.known) {
-		m.errorf("%d connections for %d instances", len(subs), len(m.known))
-	}
-	for _, sub := range subs {
-		k := m.known[sub.Addr]
-		switch {
-		case k == nil:
-			m.errorf("a connection to %s is left", sub.Addr)
-		case k.sub == nil:
-			k.sub = sub
-		case k.sub != sub:
-			m.errorf("%s was connected anew", sub.Addr)
-		}
-	}
 }
 
 // transition lets one connection do what connections do.
@@ -199,7 +213,8 @@ func (m *model) pick() {
 		}
 	}
 	for range 1 + m.rng.IntN(4) {
-		result, err := m.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: ctx})
+		method := []string{unaryMethod, streamMethod}[m.rng.IntN(2)]
+		result, err := m.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: ctx, FullMethodName: method})
 		if err != nil {
 			m.do("pick, avoiding %v: %v", avoided, err)
 			if slices.ContainsFunc(addrsOf(m.known), m.isReady) {
@@ -225,122 +240,45 @@ func addrsOf(known map[string]*modelled) (addrs []string) {
 	return addrs
 }
 
-// checkPick checks that nobody ready would have been better than addr.
-func (m *model) checkPick(addr string, avoided map[string]bool) {
-	m.t.Helper()
-	if m.known[addr] == nil {
-		m.errorf("picked %s, which is not known", addr)
-		return
-	}
-	objection := func(addr string) (n int) {
-		if !m.isReady(addr) {
-			n += 4
-		}
-		if avoided[addr[:1]] {
-			n += 2
-		}
-		if m.known[addr].inst.Status == registry.Draining || m.closing[addr] {
-			n++
-		}
-		return n
-	}
-	if m.suspected() { // who is used then is for other tests
-		objection = func(addr string) (n int) {
-			if !m.isReady(addr) {
-				n += 2
-			}
-			if avoided[addr[:1]] {
-				n++
-			}
-			return n
-		}
-	}
-	for _, other := range addrsOf(m.known) {
-		if objection(other) < objection(addr) {
-			m.errorf("picked %s (objection %d) though there is %s (%d)", addr, objection(addr), other, objection(other))
-		}
-	}
-}
-
-// suspected says whether anybody is.
-func (m *model) suspected() bool {
-	return slices.ContainsFunc(m.order, func(c *child) bool { return c.health.suspect })
-}
-
 func (m *model) finish(addr string, done func(gbalancer.DoneInfo)) {
-	switch m.rng.IntN(8) {
+	info := gbalancer.DoneInfo{BytesSent: true, BytesReceived: true}
+	switch m.rng.IntN(10) {
 	case 0:
-		done(gbalancer.DoneInfo{})
+		info = gbalancer.DoneInfo{}
 	case 1:
-		done(gbalancer.DoneInfo{Err: errors.New("failed"), BytesSent: true})
-	case 2:
-		m.do("%s closes", addr)
-		m.closing[addr] = true
-		done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true, Trailer: drain.Closing(addr[:1], addr[2:3])})
-	default:
-		done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
+		info = gbalancer.DoneInfo{Err: errors.New("failed"), BytesSent: true}
+	case 2, 3:
+		info.Err = errUnavailable
+	case 4:
+		info = gbalancer.DoneInfo{Err: errDeadline, BytesSent: true}
+	case 5:
+		info.Trailer = drain.Closing(addr[:1], addr[2:3])
+	}
+	end := func() {
+		m.do("%s ends a call with %v, closing %v", addr, info.Err, info.Trailer != nil)
+		if info.Trailer != nil {
+			m.closing[addr] = true
+		}
+		done(info)
+	}
+	if m.rng.IntN(3) == 0 {
+		m.inHand = append(m.inHand, end)
+	} else {
+		end()
 	}
 }
 
-// pickPinned checks what becomes of a call that must go to id.
-func (m *model) pickPinned(id string) {
-	ctx, rec := m.recorded()
-	rec.Pin(id)
-	var ready, connecting, failed int
-	for addr, k := range m.known {
-		switch {
-		case addr[:1] != id:
-		case m.isReady(addr):
-			ready++
-		case k.failed:
-			failed++
-		default:
-			connecting++
-		}
+// endSome ends some of the calls in hand, in any order.
+func (m *model) endSome() {
+	m.rng.Shuffle(len(m.inHand), func(i, j int) { m.inHand[i], m.inHand[j] = m.inHand[j], m.inHand[i] })
+	n := m.rng.IntN(len(m.inHand) + 1)
+	for _, end := range m.inHand[:n] {
+		end()
 	}
-	result, err := m.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: ctx})
-	m.do("pick, pinned %s: %v", id, err)
-	switch waits := errors.Is(err, gbalancer.ErrNoSubConnAvailable); {
-	case err == nil:
-		addr := result.SubConn.(*fakecc.SubConn).Addr
-		if addr[:1] != id || !m.isReady(addr) {
-			m.errorf("pinned %s, picked %s", id, addr)
-		}
-		result.Done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
-	case ready > 0:
-		m.errorf("pinned %s, which is ready: %v", id, err)
-	case waits && connecting == 0:
-		m.errorf("waits for %s, which does not connect", id)
-	case !waits && (status.Code(err) != codes.Unavailable || connecting > 0 && failed == 0):
-		m.errorf("pinned %s, of which %d connect: %v", id, connecting, err)
-	}
-}
-
-// settled checks what must be true when nothing is put off.
-func (m *model) settled() {
-	m.connections()
-	want := connectivity.TransientFailure
-	for addr, k := range m.known {
-		switch {
-		case m.isReady(addr):
-			want = connectivity.Ready
-		case !k.failed && want != connectivity.Ready:
-			want = connectivity.Connecting
-		}
-	}
-	if got := m.cc.State().ConnectivityState; got != want {
-		m.errorf("state %v, want %v", got, want)
-	}
-	ids := map[string]bool{}
-	for addr := range m.known {
-		ids[addr[:1]] = true
-	}
-	if len(m.order) != len(m.known) || len(m.children) != len(ids) {
-		m.errorf("%d children under %d IDs for %d instances under %d", len(m.order), len(m.children), len(m.known), len(ids))
-	}
+	m.inHand = m.inHand[n:]
 }
 
 // pickersForTest returns every picker, in a stable order.
 func pickersForTest() []Picker {
-	return []Picker{Random{}, RoundRobin{}, WeightedRoundRobin{}}
+	return []Picker{Random{}, RoundRobin{}, WeightedRoundRobin{}, P2C{}, LeastRequest{ChoiceCount: 2}, LeastRequest{ChoiceCount: 5}}
 }
