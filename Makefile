@@ -75,6 +75,10 @@ bench-table: ## Print how rollcall compares with others and which targets it mee
 shutdown-table: ## Print what a rolling restart costs with other ways to take servers down (about 6 minutes)
 	cd bench/shutdown && go test -run='^TestTable$$' -timeout=0 -args -table
 
+.PHONY: simulation
+simulation: ## Print what callers see of instances that are ill, with each policy (in fake time)
+	go test -count=1 -v -run='^TestSimulation$$' ./balancer
+
 .PHONY: lint
 lint: ## Check formatting, vet, staticcheck and Go's own modernizers
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
