@@ -169,8 +169,8 @@ func TestNothingIsPublishedAfterClose(t *testing.T) {
 }
 
 func TestReserve(t *testing.T) {
-	for _, p := range []Picker{Random{}, RoundRobin{}, WeightedRoundRobin{}} {
-		t.Run(p.name(), func(t *testing.T) {
+	for _, p := range pickersForTest() {
+		t.Run(fmt.Sprintf("%T", p), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bed) {
 				b.resolve(p, server("a", draining), server("b"), server("c", draining))
 				b.ready("a", "b", "c")

@@ -171,7 +171,7 @@ const retryPolicy = `{"methodConfig": [{"name": [{}], "retryPolicy": {
 
 // gRPC's own retries go to another instance each, if the call has a record.
 func TestRetryPolicySkipsInstancesTried(t *testing.T) {
-	for _, p := range []balancer.Picker{balancer.Random{}, balancer.RoundRobin{}, balancer.WeightedRoundRobin{}} {
+	for _, p := range []balancer.Picker{balancer.Random{}, balancer.RoundRobin{}, balancer.WeightedRoundRobin{}, balancer.P2C{}, balancer.LeastRequest{}} {
 		inBubble(t, balancer.ServiceConfig(p, balancer.WithBase(retryPolicy)), func(t *testing.T, s *system) {
 			good, bad1, bad2 := s.Start(registry.Instance{ID: "good"}), s.Start(registry.Instance{ID: "bad1", Weight: 9}), s.Start(registry.Instance{ID: "bad2", Weight: 9})
 			bad1.OnCall(testenv.Answer(codes.Unavailable))

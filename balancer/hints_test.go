@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	gbalancer "google.golang.org/grpc/balancer"
@@ -271,38 +270,5 @@ func TestPickAndDoneAllocateNothing(t *testing.T) {
 		b.report(gauges{}) // somebody collects
 		b.pass()
 		check("with features")
-	})
-}
-
-// Picks run beside everything else; -race watches.
-
-func TestPicksBesideChanges(t *testing.T) {
-	forEachPicker(t, func(t *testing.T, p Picker, b *bed) {
-		b.resolve(p, servers("a/1", "b/1", "c/1")...)
-		b.ready("a", "b", "c")
-		call := func(n int) {
-			ctx, rec := pick.NewContext(t.Context())
-			if n%3 == 0 {
-				rec.Pin("b")
-			}
-			result, err := b.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: ctx})
-			if err == nil {
-				result.Done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true, Trailer: drain.Closing("c", "1")})
-			}
-		}
-		for i := range 50 {
-			for range 4 {
-				go func() {
-					for n := range 50 {
-						call(n)
-					}
-				}()
-			}
-			b.resolve(p, server("a/1", weighing(uint32(1+i%7))), server("b/1"), server(fmt.Sprintf("c/%d", i%2)))
-			b.sub("a").Set(connectivity.Idle, nil)
-			time.Sleep(gather / 2)
-			b.sub("a").Ready()
-		}
-		synctest.Wait()
 	})
 }

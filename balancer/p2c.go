@@ -11,8 +11,9 @@ import (
 // P2C is the power of two choices: it draws two instances, each with a probability
 // in proportion to its weight, and picks the one that will probably answer sooner:
 // the latency of its recent answers times the calls it has in hand, this one and,
-// for its weight, the others. It suits calls of similar size; streams count by
-// their number only.
+// for its weight, the others. It suits calls of similar size. Streams, and calls that
+// are not known to be unary (StallDetection says how they are), count by their number
+// only.
 //
 // The latency is a moving average over some two seconds that follows a slow answer
 // at once and a fast one gradually (peak EWMA). A failure counts as a very slow

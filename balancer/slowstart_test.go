@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -68,6 +69,26 @@ func TestSlowStart(t *testing.T) {
 		time.Sleep(2 * idleTime)
 		if !b.picker.asleep.Load() {
 			t.Error("the engine does not sleep after the end of the window")
+		}
+	})
+}
+
+// With many instances a step costs more, and there are fewer of them.
+func TestSlowStartOfOneAmongMany(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		insts, ids := []registry.Instance{server("new", aged(0))}, []string{"new"}
+		for i := range 1000 {
+			insts, ids = append(insts, server(fmt.Sprint(i), aged(time.Hour))), append(ids, fmt.Sprint(i))
+		}
+		b.resolveWith(configWith(WeightedRoundRobin{}, slowly()), insts...)
+		b.ready(ids...)
+		seen := map[*snapshot]bool{}
+		for range 200 {
+			b.elapse(tickEvery)
+			seen[b.picker.snapshot.Load()] = true
+		}
+		if got := len(seen); got < 4 || got > 8 {
+			t.Errorf("%d snapshots in 2 s, want one in 300 ms", got)
 		}
 	})
 }

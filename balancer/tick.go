@@ -18,8 +18,13 @@ const (
 // it look again.
 const idleTime = time.Second
 
-// slowStartStep is how often the shares of instances are raised that start slowly.
-const slowStartStep = 100 * time.Millisecond
+// slowStartStep is how often the shares of instances are raised that start slowly,
+// and stepPerInstance how much rarer for each instance: a snapshot with shares that
+// differ takes up to 2 µs for each, so that it takes a hundredth of a core.
+const (
+	slowStartStep   = 100 * time.Millisecond
+	stepPerInstance = 200 * time.Microsecond
+)
 
 // now is the engine's clock.
 func (e *engine) now() time.Duration { return time.Since(e.began) }
@@ -78,7 +83,7 @@ func (e *engine) tick() {
 		e.compared = now
 		e.compare(now)
 	}
-	if e.slowing && now-e.rebuilt >= slowStartStep {
+	if e.slowing && now-e.rebuilt >= slowStartStep+time.Duration(len(e.order))*stepPerInstance {
 		e.stale, e.active = true, now
 	}
 	if now-e.metrics.reported >= reportEvery {

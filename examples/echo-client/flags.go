@@ -59,7 +59,7 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	flags.StringVar(&c.service, "service", cli.DefaultService, "the service to call")
 	flags.StringVar(&c.target, "target", "", "a gRPC `target` to call instead of -service")
 	flags.DurationVar(&c.poll, "poll", 5*time.Second, "how often to look for changes in the registry")
-	flags.Func("policy", "the `name` of how an instance is chosen: random, round_robin or weighted_round_robin (default weighted_round_robin)", func(s string) (err error) {
+	flags.Func("policy", "the `name` of how an instance is chosen: weighted_round_robin (the default), round_robin, random, p2c or least_request", func(s string) (err error) {
 		c.policy, err = balancer.ParsePicker(s)
 		return err
 	})

@@ -1,0 +1,116 @@
+package balancer
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	gbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/rollcall-go/rollcall/drain"
+	"github.com/rollcall-go/rollcall/pick"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// anyCall makes one of many kinds of calls, which ends in one of many ways.
+func (b *bed) anyCall(n int) {
+	ctx, rec := b.t.Context(), (*pick.Record)(nil)
+	if n%2 == 0 {
+		ctx, rec = b.recorded()
+	}
+	if n%6 == 0 {
+		rec.Pin("b")
+	}
+	result, err := b.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: ctx, FullMethodName: []string{unaryMethod, streamMethod}[n/2%2]})
+	if err != nil {
+		return
+	}
+	info := gbalancer.DoneInfo{BytesSent: true, BytesReceived: true}
+	switch n % 7 {
+	case 1:
+		info.Err = errUnavailable
+	case 2:
+		info.Trailer = drain.Closing("c", "1")
+	case 3:
+		info = gbalancer.DoneInfo{}
+	}
+	result.Done(info)
+}
+
+// Picks run beside everything else; -race watches.
+func TestPicksBesideChanges(t *testing.T) {
+	forEachPicker(t, func(t *testing.T, p Picker, b *bed) {
+		features := []func(*settings){
+			ejecting(func(e *Ejection) { e.ConsecutiveFailures, e.BaseTime, e.Trials = 2, Duration(tickEvery), 1 }),
+			local("x"), slowly(), func(s *settings) { s.subset = Subset{Size: 2, Key: "me"} },
+		}
+		b.resolve(p, servers("a/1", "b/1", "c/1")...)
+		b.ready("a", "b", "c")
+		for i := range 50 {
+			for range 4 {
+				go func() {
+					for n := range 50 {
+						b.anyCall(n)
+					}
+					b.report(gauges{})
+				}()
+			}
+			insts := []registry.Instance{server("a/1", weighing(uint32(1+i%7)), in("x")), server("b/1", in("y")), server(fmt.Sprintf("c/%d", i%2), aged(0))}
+			b.resolveWith(configWith(p, features[i%4], features[i/4%4]), insts...)
+			for _, sc := range b.cc.SubConns() {
+				if sc.State() == connectivity.Ready {
+					sc.Set(connectivity.Idle, nil)
+				}
+			}
+			time.Sleep(gather / 2)
+			for _, sc := range b.cc.SubConns() {
+				sc.Ready()
+			}
+			time.Sleep(tickEvery / 3)
+		}
+		synctest.Wait()
+	})
+}
+
+// Close waits for everything, and calls that are under way do not mind.
+func TestCloseBesideCalls(t *testing.T) {
+	forEachPicker(t, func(t *testing.T, p Picker, b *bed) {
+		b.resolveWith(configWith(p, ejecting(), slowly()), servers("a/1", "b/1", "c/1")...)
+		b.ready("a", "b", "c")
+		var stop atomic.Bool
+		for range 4 {
+			go func() {
+				for n := 0; !stop.Load(); n++ {
+					b.anyCall(n)
+					time.Sleep(time.Millisecond)
+				}
+			}()
+		}
+		time.Sleep(time.Second)
+		b.Close()
+		b.wantPublished("a closed engine", 0, func() { time.Sleep(time.Second) })
+		stop.Store(true)
+		time.Sleep(time.Second)
+		if b.ticker != nil && b.ticker.Stop() || b.timer != nil && b.timer.Stop() {
+			t.Error("a timer is left after Close")
+		}
+	})
+}
+
+// Counters wrap round after some billions of calls.
+func TestCountsWrap(t *testing.T) {
+	var tl tally
+	tl.good.Store(1<<32 - 2)
+	tl.failed.Store(1<<32 - 1)
+	_, before := tl.since(counts{})
+	for range 3 {
+		tl.count(good)
+		tl.count(bad)
+	}
+	if got, _ := tl.since(before); got != (record{calls: 6, failed: 3}) {
+		t.Errorf("counted %+v, want 3 of 6 failed", got)
+	}
+}
