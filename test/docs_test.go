@@ -52,7 +52,7 @@ func TestDocumentedTestsExist(t *testing.T) {
 // The files, folders and make targets that the documents name exist.
 func TestDocumentedPathsExist(t *testing.T) {
 	links := regexp.MustCompile(`\]\(([^)#:]+)\)`)
-	targets := regexp.MustCompile("`make ([a-z]+)")
+	targets := regexp.MustCompile("`make ([a-z-]+)")
 	makefile := document(t, "Makefile")
 	for _, name := range documents {
 		for _, link := range links.FindAllStringSubmatch(document(t, name), -1) {
