@@ -72,7 +72,7 @@ bench-table: ## Print how rollcall compares with others and which targets it mee
 	cd bench && go test -tags=peers,no_k8s -run='^TestTable$$' -timeout=0 -args -table
 
 .PHONY: shutdown-table
-shutdown-table: ## Print what a rolling restart costs with other ways to take servers down (about 6 minutes)
+shutdown-table: ## Print what a rolling restart costs with other ways to take servers down (about 7 minutes)
 	cd bench/shutdown && go test -run='^TestTable$$' -timeout=0 -args -table
 
 .PHONY: simulation

@@ -413,3 +413,26 @@ func TestSwitchingEjectionOn(t *testing.T) {
 		b.wantSuspects("a")
 	})
 }
+
+// Of a busy instance only some answers are counted, and each ends a row of failures.
+func TestBusyInstances(t *testing.T) {
+	failsOneIn := func(n int) behaviour {
+		calls := 0
+		return func(id string, _ time.Duration) answer {
+			if calls++; id == "a" && calls/4%n == 0 {
+				return refusing
+			}
+			return fast
+		}
+	}
+	for n, want := range map[int][]string{2: {"a"}, 5: {"a"}, 20: nil} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
+			b.load(20_000, 5100*time.Millisecond, failsOneIn(n))
+			b.wantSuspects(want...)
+			if c := b.find("b", ""); c.conn.onAnswer.Load()&countSome == 0 {
+				t.Error("each answer was counted")
+			}
+		})
+	}
+}

@@ -23,6 +23,7 @@ type health struct {
 	passed   int           // trials in a row
 	failures int           // failed trials of a stalled one
 
+	answers uint32 // how many there had been at the last tick
 	window  record // since the last comparison with the others
 	counted counts // until then
 	pulse   pulse
@@ -147,6 +148,9 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	if answered {
 		c.conn.onAnswer.Or(sayAlive)
 	}
+	n := c.tally.good.Load()
+	set(&c.conn.onAnswer, countSome, n-h.answers > busyAnswers)
+	h.answers = n
 	switch {
 	case !h.suspect || now < h.until || c.draining || c.closing.Load():
 	case !h.trying && e.picker.trial.CompareAndSwap(nil, c.conn):
@@ -157,17 +161,21 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	return picked || answered || h.pulse.watching && c.tally.waiting() > 0
 }
 
+func set(notes *atomic.Uint32, bit uint32, wanted bool) {
+	if wanted == (notes.Load()&bit != 0) {
+		return
+	}
+	if wanted {
+		notes.Or(bit)
+	} else {
+		notes.And(^bit)
+	}
+}
+
 // note tells c's picks and Dones what they have to do.
 func (e *engine) note(c *child) {
 	if c.conn == nil {
 		return
-	}
-	set := func(notes *atomic.Uint32, bit uint32, wanted bool) {
-		if wanted {
-			notes.Or(bit)
-		} else {
-			notes.And(^bit)
-		}
 	}
 	_, counts := e.config.picker.(loadAware)
 	set(&c.conn.onPick, countHand, counts || c.health.pulse.watching)

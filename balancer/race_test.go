@@ -107,8 +107,8 @@ func TestCountsWrap(t *testing.T) {
 	tl.failed.Store(1<<32 - 1)
 	_, before := tl.since(counts{})
 	for range 3 {
-		tl.count(good)
-		tl.count(bad)
+		tl.succeed(false)
+		tl.fail()
 	}
 	if got, _ := tl.since(before); got != (record{calls: 6, failed: 3}) {
 		t.Errorf("counted %+v, want 3 of 6 failed", got)

@@ -32,6 +32,7 @@ const (
 const (
 	sayAlive  uint32 = 1 << iota // clear this
 	countEnds                    // count the calls that have ended
+	countSome                    // of those, count one of sampled, as so many
 )
 
 // conn is a ready connection to an instance, with everything that a pick of it
@@ -87,7 +88,7 @@ func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context) (drain.Marks, 
 	case o == good:
 		c.answered()
 	case o == bad:
-		c.tally.count(bad)
+		c.tally.fail()
 		c.child.engine.failed(c)
 	}
 	if info.BytesReceived {
@@ -98,8 +99,8 @@ func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context) (drain.Marks, 
 
 // answered does what is to be done when a call was answered.
 func (c *conn) answered() {
-	if c.onAnswer.Load()&countEnds != 0 {
-		c.tally.count(good)
+	if todo := c.onAnswer.Load(); todo&countEnds != 0 {
+		c.tally.succeed(todo&countSome != 0)
 	}
 	c.alive()
 }

@@ -21,7 +21,7 @@ type StallDetection struct {
 	// MinWait is the shortest silence that counts. The default is 50ms.
 	MinWait Duration `json:"minWait,omitzero"`
 	// Times is how many times the usual latency the silence must last. The
-	// default is 10.
+	// default is 5.
 	Times float64 `json:"times,omitzero"`
 	// Off switches it off.
 	Off bool `json:"off,omitzero"`
@@ -29,7 +29,7 @@ type StallDetection struct {
 
 func (s StallDetection) complete() (StallDetection, error) {
 	s.MinWait = cmp.Or(s.MinWait, Duration(50*time.Millisecond))
-	s.Times = cmp.Or(s.Times, 10)
+	s.Times = cmp.Or(s.Times, 5)
 	var r rules
 	r.want(s.MinWait > 0, `"minWait" must be more than 0`)
 	r.want(s.Times >= 1 && s.Times <= 1e6, `"times" must be at least 1 and at most 1000000`)

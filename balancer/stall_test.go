@@ -103,8 +103,8 @@ func TestPatience(t *testing.T) {
 		{5 * time.Millisecond, 4, 100 * time.Millisecond},
 		{5 * time.Millisecond, 1, 400 * time.Millisecond},
 		{time.Microsecond, 8, 50 * time.Millisecond},
-		{200 * time.Millisecond, 8, 2 * time.Second},
-		{0, 8, time.Second},
+		{200 * time.Millisecond, 8, time.Second},
+		{0, 8, 500 * time.Millisecond},
 	} {
 		if got := cfg.patience(tt.usual, tt.waiting); got != tt.want {
 			t.Errorf("%d calls wait where %v is usual: %v, want %v", tt.waiting, tt.usual, got, tt.want)

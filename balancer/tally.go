@@ -3,6 +3,7 @@ package balancer
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -85,18 +86,30 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 	return (code == codes.DeadlineExceeded || code == codes.Canceled) && ctx != nil && context.Cause(ctx) == pick.ErrTimeout
 }
 
-// count counts a call that has ended.
-func (t *tally) count(o outcome) {
-	switch o {
-	case good:
-		t.good.Add(1)
-		if t.consecutive.Load() != 0 {
-			t.consecutive.Store(0)
-		}
-	case bad:
-		t.failed.Add(1)
-		t.consecutive.Add(1)
+// Counting each answer of a busy instance costs more than it tells: of one that
+// gives more than so many between two ticks, one of sampled is counted.
+const (
+	busyAnswers = 20
+	sampled     = 8
+)
+
+// succeed counts a call that was answered.
+func (t *tally) succeed(busy bool) {
+	if t.consecutive.Load() != 0 {
+		t.consecutive.Store(0)
 	}
+	switch {
+	case !busy:
+		t.good.Add(1)
+	case rand.Uint32()%sampled == 0:
+		t.good.Add(sampled)
+	}
+}
+
+// fail counts a call that speaks against the instance.
+func (t *tally) fail() {
+	t.failed.Add(1)
+	t.consecutive.Add(1)
 }
 
 // counts is a reading of what has ended how.

@@ -6,5 +6,6 @@
 //
 // The registry is rollcall's, polled twice a second by all of them. A server that is
 // taken down comes back on the same port or on a new one, and the next one's turn
-// comes when clients have had a poll to learn of it.
+// comes when clients have had a poll to learn of it; or four new ones come, and the
+// four old ones go at once.
 package shutdown

@@ -34,7 +34,7 @@ func TestTable(t *testing.T) {
 		t.Skip("takes minutes: run with -args -table")
 	}
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(out, "server\tclient\tfailed, same ports\tfailed, new ports\tcalls\tone restart\n")
+	fmt.Fprintf(out, "server\tclient\tfailed, same ports\tfailed, new ports\tfailed, all replaced\tcalls\ttime to go down\n")
 	for _, row := range []struct {
 		way
 		caller
@@ -51,43 +51,78 @@ func TestTable(t *testing.T) {
 		{rollcall, failover},
 	} {
 		t.Run(row.way.name+"/"+row.caller.name, func(t *testing.T) {
-			same := measure(t, row.way, row.caller, true)
-			fresh := measure(t, row.way, row.caller, false)
-			fmt.Fprintf(out, "%s\t%s\t%d\t%d\t%d\t%v\n", row.way.name, row.caller.name, same.failed.Load(), fresh.failed.Load(),
-				same.calls.Load()+fresh.calls.Load(), fresh.restart.Round(10*time.Millisecond))
-			if lost := same.failed.Load() + fresh.failed.Load(); row.way.name == rollcall.name && row.caller.name != plain.name && lost > 0 {
-				t.Errorf("%d calls lost: %v %v", lost, same.why.Load(), fresh.why.Load())
+			same, fresh, all := measure(t, row.way, row.caller, samePorts), measure(t, row.way, row.caller, newPorts), measure(t, row.way, row.caller, replaced)
+			fmt.Fprintf(out, "%s\t%s\t%d\t%d\t%d\t%d\t%v\n", row.way.name, row.caller.name, same.failed.Load(), fresh.failed.Load(), all.failed.Load(),
+				same.calls.Load()+fresh.calls.Load()+all.calls.Load(), fresh.down.Round(10*time.Millisecond))
+			if lost := same.failed.Load() + fresh.failed.Load() + all.failed.Load(); row.way.name == rollcall.name && row.caller.name != plain.name && lost > 0 {
+				t.Errorf("%d calls lost: %v %v %v", lost, same.why.Load(), fresh.why.Load(), all.why.Load())
 			}
 		})
 	}
 	out.Flush()
 }
 
+// roll is how servers are restarted.
+type roll int
+
+const (
+	samePorts roll = iota // one after the other, each on its port
+	newPorts              // one after the other, each on a new port
+	replaced              // four new ones come, then the four old ones go at once
+)
+
 // result is what a roll has cost.
 type result struct {
 	calls, failed atomic.Int64
 	why           atomic.Value  // an error
-	restart       time.Duration // how long one takes, without the wait for clients
+	down          time.Duration // how long it takes to take a server down
 }
 
+// fleet is four servers and who takes them down.
+type fleet struct {
+	t        *testing.T
+	way      way
+	registry string
+	down     [4]func()
+	ports    [4]string
+	started  int
+}
+
+func (f *fleet) serve(i int, id, at string) {
+	f.t.Helper()
+	lis, err := net.Listen("tcp", at)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.ports[i] = lis.Addr().String()
+	f.down[i] = f.way.serve(f.t, connect(f.t, f.registry), registry.Instance{Service: service, ID: id}, lis)
+}
+
+// start starts a whole new fleet.
+func (f *fleet) start() {
+	for i := range f.down {
+		f.started++
+		f.serve(i, fmt.Sprint("server", f.started), anyPort)
+	}
+}
+
+// stop takes servers down at once.
+func stop(down [4]func()) {
+	var stopping sync.WaitGroup
+	for _, stop := range down {
+		stopping.Go(stop)
+	}
+	stopping.Wait()
+}
+
+const anyPort = "127.0.0.1:0"
+
 // measure restarts each of four servers under load.
-func measure(t *testing.T, w way, c caller, samePort bool) *result {
+func measure(t *testing.T, w way, c caller, how roll) *result {
 	t.Helper()
-	addr := startRegistry(t)
-	var down [4]func()
-	var ports [4]string
-	serve := func(i int, at string) {
-		lis, err := net.Listen("tcp", at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports[i] = lis.Addr().String()
-		down[i] = w.serve(t, connect(t, addr), registry.Instance{Service: service, ID: fmt.Sprint("server", i)}, lis)
-	}
-	for i := range down {
-		serve(i, "127.0.0.1:0")
-	}
-	conn, err := grpc.NewClient("discovery:///"+service, append(c.dial(connect(t, addr)), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	f := &fleet{t: t, way: w, registry: startRegistry(t)}
+	f.start()
+	conn, err := grpc.NewClient("discovery:///"+service, append(c.dial(connect(t, f.registry)), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,27 +131,32 @@ func measure(t *testing.T, w way, c caller, samePort bool) *result {
 	ctx, cancel := context.WithCancel(t.Context())
 	var load sync.WaitGroup
 	load.Go(func() { r.load(ctx, echov1.NewEchoClient(conn)) })
-	time.Sleep(2 * poll)
-	began, waited := time.Now(), time.Duration(0)
+	// Two polls, as the answer of one may be as old, and a reconnect.
+	learn := func() { time.Sleep(3 * poll) }
+	learn()
 	for range *rounds {
-		for i := range down {
-			down[i]()
-			at := "127.0.0.1:0"
-			if samePort {
-				at = ports[i]
+		if how == replaced {
+			old := f.down
+			f.start()
+			stop(old)
+			learn()
+			continue
+		}
+		for i, down := range f.down {
+			began := time.Now()
+			down()
+			r.down += time.Since(began) / time.Duration(*rounds*len(f.down))
+			at := anyPort
+			if how == samePorts {
+				at = f.ports[i]
 			}
-			serve(i, at)
-			// Two polls, as the answer of one may be as old, and a reconnect.
-			time.Sleep(3 * poll)
-			waited += 3 * poll
+			f.serve(i, fmt.Sprint("server", i+1), at)
+			learn()
 		}
 	}
-	r.restart = (time.Since(began) - waited) / time.Duration(*rounds*len(down))
 	cancel()
 	load.Wait()
-	for _, down := range down {
-		down()
-	}
+	stop(f.down)
 	return r
 }
 

@@ -84,8 +84,8 @@ func check(t *testing.T, made *fake, err error, mode failmode.Mode, most int, id
 	}
 }
 
-// heeded checks that no attempt was followed by another one against the picked server's
-// advice.
+// heeded checks that no attempt was followed by another one against the advice of the
+// server that was picked for it.
 func heeded(t *testing.T, made *fake) {
 	for i := range len(made.made) - 1 {
 		if o := made.script[min(i, len(made.script)-1)]; o.class != pick.NeverPicked && o.class != pick.Untracked && o.advice.Never {

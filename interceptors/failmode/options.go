@@ -87,14 +87,14 @@ func WithPerAttemptTimeout(d time.Duration) CallOption {
 }
 
 // WithRetryableCodes adds codes after which a method that may execute more than once
-// is tried again if a server has answered it with them, as after Unavailable; OK is
-// none. The default is no other code. What gRPC says itself has codes too: an
-// oversized reply is ResourceExhausted.
+// is tried again if a server has answered it with them, as after Unavailable; OK and
+// Canceled are none. The default is no other code. What gRPC says itself has codes
+// too: an oversized reply is ResourceExhausted.
 func WithRetryableCodes(list ...codes.Code) CallOption {
 	return CallOption{set: func(c *config) {
 		c.codes = 0
 		for _, code := range list {
-			if code != codes.OK {
+			if code != codes.OK && code != codes.Canceled {
 				c.codes.Add(code)
 			}
 		}

@@ -185,7 +185,7 @@ func TestUnaryCallsAreToldFromStreams(t *testing.T) {
 }
 
 func TestWithRetryableCodes(t *testing.T) {
-	also := failmode.WithRetryableCodes(codes.ResourceExhausted, codes.OK)
+	also := failmode.WithRetryableCodes(codes.ResourceExhausted, codes.OK, codes.Canceled)
 	for name, tt := range map[string]struct {
 		o          outcome
 		idempotent bool
@@ -198,6 +198,7 @@ func TestWithRetryableCodes(t *testing.T) {
 		"for once":                  {outcome{class: pick.Answered, code: codes.Aborted}, true, []grpc.CallOption{failmode.WithRetryableCodes(codes.Aborted)}, 3},
 		"not for once":              {outcome{class: pick.Answered, code: codes.ResourceExhausted}, true, []grpc.CallOption{failmode.WithRetryableCodes()}, 1},
 		"Unavailable as ever":       {unavailable, true, nil, 3},
+		"nor is a cancel":           {outcome{class: pick.Answered, code: codes.Canceled}, true, nil, 1},
 		"success is none":           {outcome{class: pick.Answered}, true, nil, 1},
 		"said by this client":       {outcome{class: pick.NotSent, code: codes.ResourceExhausted}, true, nil, 1},
 		"said by whom nobody knows": {outcome{class: pick.Untracked, code: codes.ResourceExhausted}, true, nil, 1},

@@ -139,7 +139,7 @@ func TestOtherNodesOfLargeServicesAreRarelyAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
 		nodes := n.lazyNodes()
-		for i := range 10000 {
+		for i := range 3000 {
 			inst := instance("s", i+10)
 			inst.Addrs = []string{"h" + inst.ID + ":1"}
 			nodes[0].put(inst)
@@ -151,8 +151,8 @@ func TestOtherNodesOfLargeServicesAreRarelyAsked(t *testing.T) {
 		}
 		pass(5 * time.Second)
 		asked := len(nodes[1].asked(wire.PathFetch, time.Time{})) + len(nodes[2].asked(wire.PathFetch, time.Time{}))
-		if asked > 6 {
-			t.Errorf("the other nodes were asked %d times for 10 instances, want about once", asked)
+		if asked > 13 {
+			t.Errorf("the other nodes were asked %d times for 10 instances, want 4 of 20 times or so", asked)
 		}
 	})
 }
