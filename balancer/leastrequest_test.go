@@ -60,7 +60,7 @@ func TestLoadAwarePickersFollowTheWeights(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bed) {
 				b.resolve(p, server("a", weighing(5)), server("b", weighing(3)), server("c", weighing(2)))
 				b.ready("a", "b", "c")
-				shares := b.closedLoop(callers, 16_000)
+				shares := b.closedLoop(callers, 8_000)
 				for id, want := range map[string]float64{"a": 0.5, "b": 0.3, "c": 0.2} {
 					if math.Abs(shares[id]-want) > 0.05 {
 						t.Errorf("%+v, %d callers: %s has a share of %.3f, want %.3f", p, callers, id, shares[id], want)

@@ -285,7 +285,7 @@ func TestDrawsFollowTheWeights(t *testing.T) {
 			{1, 1, 1}, {5, 3, 2}, {100, 1}, {7, 7, 1, 3},
 			{math.MaxUint32, math.MaxUint32 - 1, math.MaxUint32 - 2}, {math.MaxUint32, 1 << 31, 1}, {1},
 		} {
-			const draws = 300_000
+			const draws = 100_000
 			var sum float64
 			for _, w := range weights {
 				sum += float64(w)

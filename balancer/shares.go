@@ -95,7 +95,7 @@ func (e *engine) stayLocal(ready []*child) {
 	stays := zone.stays(local, all, len(zones))
 	for _, c := range ready {
 		switch {
-		case c.rank() != rankWanted || local == 0 || remote == 0:
+		case local == 0 || remote == 0:
 		case c.zone == zone.Local:
 			c.factor = stays / local * all
 		case stays == 1:

@@ -121,6 +121,11 @@ func TestSlowStartIsForNewProcesses(t *testing.T) {
 			b.resolveWith(cfg, old, server("b/2", aged(time.Hour)))
 		}, 0.1 / 1.1},
 		"only one of the two does not drain": {func(b *bed) { b.resolveWith(cfg, server("a", aged(time.Hour), draining), server("b/1", aged(0))) }, 1},
+		"all new, and connected one after the other": {func(b *bed) {
+			b.resolveWith(cfg, server("a", aged(0)), server("b/1", aged(0)))
+			b.ready("a")
+			b.elapse(5 * time.Second)
+		}, 0.5},
 		"gone for a while": {func(b *bed) {
 			b.resolveWith(cfg, old, server("b/1", aged(0)))
 			b.ready("a", "b")
