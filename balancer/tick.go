@@ -65,7 +65,6 @@ func (e *engine) tick() {
 	defer e.goroutines.Done()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.ticker = nil
 	if e.shut {
 		return
 	}
@@ -90,6 +89,7 @@ func (e *engine) tick() {
 		e.recordPicks(now)
 	}
 	e.publishSoon()
+	e.ticker = nil // not before: who is taken out wakes the engine, which is awake
 	if now-e.active < idleTime || !e.fallAsleep() {
 		e.scheduleTick(now)
 	}

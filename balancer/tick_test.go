@@ -89,3 +89,22 @@ func TestTrialOfARemovedInstance(t *testing.T) {
 		}
 	})
 }
+
+// An instance that is taken out at a tick starts no second series of ticks.
+func TestOneSeriesOfTicks(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), fourServers...)
+		b.load(2000, 2*time.Second, frozen("a", time.Second, 4*time.Second))
+		b.wantSuspects("a")
+		b.mu.Lock()
+		if b.ticker.Stop() {
+			b.goroutines.Done()
+		}
+		b.mu.Unlock()
+		before := b.picker.clock.Load()
+		time.Sleep(time.Second)
+		if b.picker.clock.Load() != before {
+			t.Error("another timer ticks as well")
+		}
+	})
+}
