@@ -167,10 +167,14 @@ func (e *engine) configure(cfg *config) {
 	e.stale = true
 	e.limit.Store(cfg.ejection.ConsecutiveFailures)
 	for _, c := range e.order {
+		h := &c.health
 		if !before.ejection.on() {
 			c.tally.consecutive.Store(0)
 		}
-		if h := &c.health; h.suspect && (h.why == stalled && cfg.stall.Off || h.why == failing && !cfg.ejection.on()) {
+		if before.stall.Off != cfg.stall.Off {
+			h.pulse = pulse{heard: e.now()}
+		}
+		if h.suspect && (h.why == stalled && cfg.stall.Off || h.why == failing && !cfg.ejection.on()) {
 			e.reinstate(c, "nobody is to be ejected any more")
 		}
 	}

@@ -91,6 +91,7 @@ func (e *engine) meet(c *child) {
 	case h.suspect && h.why == stalled:
 		e.reinstate(c, "it is connected anew")
 	}
+	c.health.pulse = pulse{heard: now}
 }
 
 // shortLived is a connection that was lost sooner than this: a failure.

@@ -290,3 +290,39 @@ func TestTicksSleepAfterACallThatWasGivenUp(t *testing.T) {
 		}
 	})
 }
+
+// The time without calls, without stall detection or before the connection is no
+// silence.
+func TestPauseBetweenCallsIsNoStall(t *testing.T) {
+	usual := func(string, time.Duration) answer { return answer{after: 100 * time.Millisecond} }
+	for _, p := range []Picker{RoundRobin{}, P2C{}} {
+		t.Run(p.name(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.up(configWith(p), "a", "b")
+				for range 3 {
+					time.Sleep(time.Hour)
+					for range 20 {
+						b.load(200, 10*time.Millisecond, usual)
+						b.wantSuspects()
+					}
+				}
+				b.load(200, time.Second, usual)
+				b.resolveWith(configWith(p, func(s *settings) { s.stall.Off = true }), servers("a", "b")...)
+				b.load(200, 10*time.Second, usual)
+				time.Sleep(150 * time.Millisecond) // all is answered
+				b.resolveWith(configWith(p), servers("a", "b")...)
+				for range 20 {
+					b.load(200, 10*time.Millisecond, usual)
+					b.wantSuspects()
+				}
+				b.resolveWith(configWith(p), servers("a", "b", "new")...)
+				b.load(200, time.Second, usual)
+				b.ready("new")
+				for range 20 {
+					b.load(200, 10*time.Millisecond, usual)
+					b.wantSuspects()
+				}
+			})
+		})
+	}
+}

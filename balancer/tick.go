@@ -45,6 +45,7 @@ func (e *engine) wakeLocked() {
 	if e.shut || e.ticker != nil {
 		return
 	}
+	e.overslept(now - time.Duration(e.picker.clock.Load()))
 	e.picker.asleep.Store(false)
 	e.picker.clock.Store(int64(now))
 	e.scheduleTick(now)
@@ -108,8 +109,8 @@ func (e *engine) fallAsleep() bool {
 	return true
 }
 
-// overslept takes note that this process did not run for a while, so that nobody's
-// answers were read.
+// overslept takes note that the engine did not look at anybody for a while, or that
+// this process did not run, so that nobody's answers were read.
 func (e *engine) overslept(late time.Duration) {
 	for _, c := range e.order {
 		c.health.pulse.heard += late
