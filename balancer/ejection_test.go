@@ -412,6 +412,16 @@ func TestSwitchingEjectionOn(t *testing.T) {
 		b.load(1000, 16*time.Millisecond, always("a", refusing))
 		b.wantSuspects("a")
 	})
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), fourServers...)
+		b.load(1000, time.Second, always("a", refusing))
+		b.load(100, time.Second, healthy)
+		b.resolveWith(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.ConsecutiveFailures = 100 })), servers(fourServers...)...)
+		for range 10 {
+			b.load(100, time.Second, healthy)
+			b.wantSuspects()
+		}
+	})
 }
 
 // Of a busy instance only some answers are counted, and each ends a row of failures.

@@ -166,13 +166,18 @@ func (e *engine) configure(cfg *config) {
 	}
 	e.stale = true
 	e.limit.Store(cfg.ejection.ConsecutiveFailures)
+	now := e.now()
+	if !before.ejection.on() {
+		e.compared = now
+	}
 	for _, c := range e.order {
 		h := &c.health
-		if !before.ejection.on() {
+		if !before.ejection.on() { // what was before does not count
 			c.tally.consecutive.Store(0)
+			_, h.counted = c.tally.since(h.counted)
 		}
 		if before.stall.Off != cfg.stall.Off {
-			h.pulse = pulse{heard: e.now()}
+			h.pulse = pulse{heard: now}
 		}
 		if h.suspect && (h.why == stalled && cfg.stall.Off || h.why == failing && !cfg.ejection.on()) {
 			e.reinstate(c, "nobody is to be ejected any more")
