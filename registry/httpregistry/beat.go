@@ -95,30 +95,26 @@ func (r *registration) takeOff(t task, due time.Time) bool {
 
 // await waits for the next task and takes it off the plan; false when ctx has ended.
 func (r *registration) await(ctx context.Context) (task, bool) {
-	for {
+	for ctx.Err() == nil {
 		r.mu.Lock()
 		next, at := r.plan.next()
 		r.mu.Unlock()
 		left := time.Until(at)
 		if left <= 0 {
-			return next, ctx.Err() == nil
+			if r.takeOff(next, at) {
+				return next, true
+			}
+			continue
 		}
 		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
-			if ctx.Err() != nil {
-				return 0, false
-			}
-			if r.takeOff(next, at) {
-				return next, true
-			}
 		case <-r.replan:
-			timer.Stop()
 		case <-ctx.Done():
-			timer.Stop()
-			return 0, false
 		}
+		timer.Stop()
 	}
+	return 0, false
 }
 
 // beater is the state of the goroutine that keeps a registration.
