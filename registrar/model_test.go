@@ -162,7 +162,7 @@ func (m *model) act() {
 func (m *model) collide() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.registered && m.wantedDown.IsZero() {
+	if m.registered && !m.collided && m.wantedDown.IsZero() {
 		m.collided = true
 		m.reg.events <- registry.Event{Kind: registry.Collision, Err: errors.New("taken")}
 	}

@@ -42,6 +42,9 @@ func (l *life) registerAnew() registry.Registration {
 func (l *life) register(ctx context.Context) (registry.Registration, error) {
 	var told string
 	for n := 0; ; n++ {
+		if l.wanted.Err() != nil {
+			return nil, nil
+		}
 		registration, err := l.tryRegister(ctx)
 		switch {
 		case err == nil:
