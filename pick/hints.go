@@ -46,13 +46,3 @@ func (r *Record) Avoids(id string) bool {
 	return slices.Contains(r.call.avoid, id) ||
 		slices.ContainsFunc(r.call.attempts, func(a Attempt) bool { return a.Target.ID == id })
 }
-
-// AvoidsAny says whether Avoids can be true for any instance.
-func (r *Record) AvoidsAny() bool {
-	if r == nil {
-		return false
-	}
-	r.call.mu.Lock()
-	defer r.call.mu.Unlock()
-	return len(r.call.avoid) > 0 || len(r.call.attempts) > 0
-}

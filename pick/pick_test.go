@@ -24,7 +24,7 @@ func TestNilRecordForgetsEverything(t *testing.T) {
 	r.Unused(n)
 	r.NotPicked(errNobody)
 	r.SetUnary()
-	if _, pinned := r.Pinned(); pinned || r.Unary() || r.Avoids("a") || r.AvoidsAny() || r.Attempts() != nil || r.For("/s/m") != nil {
+	if _, pinned := r.Pinned(); pinned || r.Unary() || r.Avoids("a") || r.Attempts() != nil || r.For("/s/m") != nil {
 		t.Error("a nil record remembers something")
 	}
 }
@@ -59,7 +59,7 @@ func TestUnaryIsOfTheWholeCall(t *testing.T) {
 
 func TestAvoid(t *testing.T) {
 	_, r := pick.NewContext(t.Context())
-	if r.AvoidsAny() || r.Avoids("a") {
+	if r.Avoids("a") {
 		t.Error("a new record avoids somebody")
 	}
 	r.Avoid("a")
@@ -69,21 +69,6 @@ func TestAvoid(t *testing.T) {
 	for id, avoided := range map[string]bool{"a": true, "b": true, "c": true, "d": true, "e": false, "": false} {
 		if r.Avoids(id) != avoided {
 			t.Errorf("avoids %q: %v, want %v", id, !avoided, avoided)
-		}
-	}
-	if !r.AvoidsAny() {
-		t.Error("AvoidsAny denies what Avoids says")
-	}
-
-	for name, do := range map[string]func(*pick.Record){
-		"an order to avoid":   func(r *pick.Record) { r.Avoid("a") },
-		"an attempt":          func(r *pick.Record) { begin(r, "a") },
-		"a pick not used":     func(r *pick.Record) { r.Unused(begin(r, "a")) },
-		"a pick that led off": func(r *pick.Record) { r.NotPicked(errNobody); begin(r, "a") },
-	} {
-		_, r := pick.NewContext(t.Context())
-		if do(r); !r.AvoidsAny() {
-			t.Errorf("%s is not enough for AvoidsAny", name)
 		}
 	}
 }
@@ -96,8 +81,8 @@ func TestPin(t *testing.T) {
 			t.Errorf("after Pin(%q): %q, %v", id, got, pinned)
 		}
 	}
-	if r.AvoidsAny() {
-		t.Error("a pin avoids somebody")
+	if r.Avoids("a") {
+		t.Error("who was pinned is avoided")
 	}
 }
 
@@ -168,7 +153,7 @@ func TestRecordIsSafeForConcurrentUse(t *testing.T) {
 				r.Avoid(id)
 				r.Pin(id)
 				r.Pinned()
-				if !r.Avoids(id) || !r.AvoidsAny() {
+				if !r.Avoids(id) {
 					t.Error("an instance that was tried is not avoided")
 				}
 				if n%2 == 0 {
@@ -201,7 +186,7 @@ func TestRecordOfAnOrdinaryCallAllocatesOnce(t *testing.T) {
 	}); n > 1 {
 		t.Errorf("%v allocations, want 1", n)
 	}
-	if n := testing.AllocsPerRun(100, func() { pick.FromContext(context.Background()).AvoidsAny() }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { pick.FromContext(context.Background()).Avoids("a") }); n > 0 {
 		t.Errorf("%v allocations without a record, want none", n)
 	}
 }
