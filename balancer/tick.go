@@ -45,10 +45,10 @@ func (e *engine) wakeLocked() {
 	if e.shut || e.ticker != nil {
 		return
 	}
-	e.overslept(now - time.Duration(e.picker.clock.Load()))
+	slept := now - time.Duration(e.picker.clock.Swap(int64(now)))
 	e.picker.asleep.Store(false)
-	e.picker.clock.Store(int64(now))
 	e.scheduleTick(now)
+	e.due -= slept // so that the tick, and not a pick, finds out
 }
 
 func (e *engine) scheduleTick(now time.Duration) {
@@ -72,7 +72,7 @@ func (e *engine) tick() {
 	now := e.now()
 	e.picker.clock.Store(int64(now))
 	if late := now - e.due; late > tickEvery {
-		e.overslept(late)
+		e.overslept(now, late)
 	}
 	for _, c := range e.order {
 		if c.state == connectivity.Ready && e.examine(c, now) {
@@ -111,8 +111,8 @@ func (e *engine) fallAsleep() bool {
 
 // overslept takes note that the engine did not look at anybody for a while, or that
 // this process did not run, so that nobody's answers were read.
-func (e *engine) overslept(late time.Duration) {
+func (e *engine) overslept(now, late time.Duration) {
 	for _, c := range e.order {
-		c.health.pulse.heard += late
+		c.health.pulse.heard = min(now, c.health.pulse.heard+late)
 	}
 }
