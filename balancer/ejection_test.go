@@ -406,6 +406,7 @@ func TestSwitchingEjectionOn(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}), fourServers...)
 		b.load(1000, time.Second, always("a", refusing))
+		time.Sleep(refusing.after) // all is answered
 		b.resolveWith(configWith(RoundRobin{}, ejecting()), servers(fourServers...)...)
 		b.load(1000, 16*time.Millisecond, always("a", refusing))
 		b.wantSuspects()
