@@ -63,8 +63,8 @@ func (e Ejection) complete() (Ejection, error) {
 	e.Tolerance = cmp.Or(e.Tolerance, 0.1)
 	e.BaseTime = cmp.Or(e.BaseTime, Duration(2*time.Second))
 	e.MaxTime = cmp.Or(e.MaxTime, max(e.BaseTime, Duration(20*time.Second)))
-	e.MinHealthy = cmp.Or(e.MinHealthy, defaultMinHealthy)
-	e.Trials = cmp.Or(e.Trials, defaultTrials)
+	e.MinHealthy = cmp.Or(e.MinHealthy, 0.5)
+	e.Trials = cmp.Or(e.Trials, 3)
 	var r rules
 	r.want(e.Interval >= Duration(tickEvery), `"interval" must be at least %s`, tickEvery)
 	r.want(e.Tolerance > 0 && e.Tolerance <= 1, `"tolerance" must be more than 0 and at most 1`)
@@ -73,11 +73,6 @@ func (e Ejection) complete() (Ejection, error) {
 	r.want(e.MinHealthy > 0 && e.MinHealthy <= 1, `"minHealthy" must be more than 0 and at most 1`)
 	return e, r.err()
 }
-
-const (
-	defaultMinHealthy = 0.5
-	defaultTrials     = 3
-)
 
 func (e Ejection) on() bool { return e.Trials > 0 }
 
@@ -90,10 +85,12 @@ func (e Ejection) lasts(n int) time.Duration {
 	return time.Duration(e.BaseTime << doublings)
 }
 
-// minHealthy and trials hold also for instances that are stalled while ejection is
-// off.
-func (e Ejection) minHealthy() float64 { return cmp.Or(e.MinHealthy, defaultMinHealthy) }
-func (e Ejection) trials() int         { return int(cmp.Or(e.Trials, defaultTrials)) }
+// orDefault is what holds for instances that are suspect for another reason while
+// ejection is off.
+func (e Ejection) orDefault() Ejection {
+	complete, _ := e.complete()
+	return complete
+}
 
 // record is how many calls an instance has had and how many of them failed.
 type record struct{ calls, failed float64 }

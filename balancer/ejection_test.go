@@ -447,3 +447,17 @@ func TestBusyInstances(t *testing.T) {
 		})
 	}
 }
+
+// One on probation that fails is left alone for a while, also with ejection off.
+func TestProbationThatFails(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), fourServers...)
+		b.closing(b.find("a", ""))
+		b.sub("a").Set(connectivity.Idle, nil)
+		synctest.Wait()
+		b.ready("a")
+		if n := between(b.load(100, 10*time.Second, always("a", refusing)), "a", 0, time.Minute); n != 3 {
+			t.Errorf("a was tried %d times in ten seconds, want at once, after 2 and after 6", n)
+		}
+	})
+}

@@ -74,7 +74,7 @@ func (e *engine) ejectFailing(c *child) {
 func (e *engine) eject(c *child, now time.Duration, badness float64, why string) {
 	h := &c.health
 	h.times++
-	h.until = now + e.config.ejection.lasts(h.times)
+	h.until = now + e.config.ejection.orDefault().lasts(h.times)
 	e.suspect(c, failing, badness, why)
 }
 
@@ -209,7 +209,7 @@ func (e *engine) tried(c *child, o outcome) {
 	}
 	switch {
 	case o == good:
-		if h.passed++; h.passed >= e.config.ejection.trials() {
+		if h.passed++; h.passed >= int(e.config.ejection.orDefault().Trials) {
 			e.reinstate(c, "it answers again")
 		}
 	case h.why == stalled && o != unsent:
@@ -239,7 +239,7 @@ func (e *engine) useLeastBad(ready []*child) {
 	if len(suspects) == 0 {
 		return
 	}
-	least := e.config.ejection.minHealthy() * (fit + unfit)
+	least := e.config.ejection.orDefault().MinHealthy * (fit + unfit)
 	slices.SortStableFunc(suspects, func(a, b *child) int {
 		return cmp.Or(cmp.Compare(a.health.badness, b.health.badness), cmp.Compare(a.health.times, b.health.times))
 	})

@@ -1,6 +1,9 @@
 package balancer
 
 import (
+	"maps"
+	"slices"
+
 	gbalancer "google.golang.org/grpc/balancer"
 
 	"github.com/rollcall-go/rollcall/pick"
@@ -16,13 +19,9 @@ func (e *engine) recordOf(info gbalancer.PickInfo) *pick.Record {
 	return rec
 }
 
-// ids returns the ID of each instance once.
+// ids returns the ID of each instance once, in order.
 func (e *engine) ids() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	ids := make([]string, 0, len(e.children))
-	for id := range e.children {
-		ids = append(ids, id)
-	}
-	return ids
+	return slices.Sorted(maps.Keys(e.children))
 }

@@ -53,16 +53,17 @@ func (b *bed) closedLoop(callers, calls int) map[string]float64 {
 }
 
 // The fewer calls are in hand, the less a comparison of load must weigh: the draw
-// has followed the weights already.
+// has followed the weights already. With many choices among few instances it is the
+// comparison that decides, in whole calls.
 func TestLoadAwarePickersFollowTheWeights(t *testing.T) {
-	for _, p := range []Picker{P2C{}, LeastRequest{ChoiceCount: 2}, LeastRequest{ChoiceCount: 10}} {
+	for p, within := range map[Picker]float64{P2C{}: 0.05, LeastRequest{ChoiceCount: 2}: 0.05, LeastRequest{ChoiceCount: 10}: 0.1} {
 		for _, callers := range []int{1, 4, 32} {
 			inBubble(t, func(t *testing.T, b *bed) {
 				b.resolve(p, server("a", weighing(5)), server("b", weighing(3)), server("c", weighing(2)))
 				b.ready("a", "b", "c")
 				shares := b.closedLoop(callers, 8_000)
 				for id, want := range map[string]float64{"a": 0.5, "b": 0.3, "c": 0.2} {
-					if math.Abs(shares[id]-want) > 0.05 {
+					if math.Abs(shares[id]-want) > within {
 						t.Errorf("%+v, %d callers: %s has a share of %.3f, want %.3f", p, callers, id, shares[id], want)
 					}
 				}
