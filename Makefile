@@ -61,7 +61,7 @@ roll: ## Restart servers under the load of four kinds of client for ROLLTIME (30
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s)
 	grep -rn --include='*_test.go' -o 'func Fuzz[A-Za-z0-9_]*' . | sed 's/:[0-9]*:func / /' | while read -r file target; do \
-	  go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" || exit 1; done
+	  go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=1s "$$(dirname "$$file")" || exit 1; done
 
 .PHONY: bench
 bench: ## Run the benchmarks; the output is for benchstat (COUNT=10 for medians)
