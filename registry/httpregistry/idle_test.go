@@ -111,8 +111,14 @@ func TestIdleAndUnknown(t *testing.T) {
 		node := n.registry(three[0])
 		c := n.client(three[:1])
 		node.answer(wire.PathFetch, says200(`{"code":404}`))
-		watchIt(t, c, "s").Close()
+		first := watchIt(t, c, "s")
+		synctest.Wait()
+		first.Close()
+		if got := first.told(); got != 1 {
+			t.Fatalf("told %q at first", first.all())
+		}
 		n.hang(three[0])
+		pass(pause)
 		w := watchIt(t, c, "s")
 		pass(1500 * time.Millisecond)
 		if got := w.told(); got != 0 {
