@@ -120,7 +120,9 @@ func (c *conn) recorded(what call, count uint64, ended func(outcome)) gbalancer.
 		c.tally.leave(count)
 		marks, o := c.done(info, what.ctx)
 		if class, used := classify(info, marks); used {
-			what.rec.Advise(attempt, advice(info))
+			if info.Err != nil {
+				what.rec.Advise(attempt, advice(info))
+			}
 			what.rec.End(attempt, class, info.Err)
 		} else {
 			what.rec.Unused(attempt)
@@ -166,7 +168,7 @@ func classify(info gbalancer.DoneInfo, marks drain.Marks) (class pick.Class, use
 
 // advice is what the server of a failed attempt says about another one.
 func advice(info gbalancer.DoneInfo) pick.Advice {
-	if info.Err == nil || len(info.Trailer) == 0 {
+	if len(info.Trailer) == 0 {
 		return pick.Advice{}
 	}
 	never, wait := drain.ReadRetry(info.Trailer)

@@ -11,6 +11,7 @@ func (r *Record) Avoid(id string) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
+	r.touch()
 	r.call.avoid = append(r.call.avoid, id)
 }
 
@@ -22,12 +23,13 @@ func (r *Record) Pin(id string) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
+	r.touch()
 	r.call.pin = id
 }
 
 // Pinned returns the instance that must be picked, if any.
 func (r *Record) Pinned() (id string, ok bool) {
-	if r == nil {
+	if r.untouched() {
 		return "", false
 	}
 	r.call.mu.Lock()
@@ -38,7 +40,7 @@ func (r *Record) Pinned() (id string, ok bool) {
 // Avoids says whether the instance was already tried by this call or is to be
 // avoided for another reason.
 func (r *Record) Avoids(id string) bool {
-	if r == nil {
+	if r.untouched() {
 		return false
 	}
 	r.call.mu.Lock()

@@ -1,28 +1,26 @@
 package pick
 
+import "math"
+
 // Limit bounds how many attempts of the call may execute, whoever makes them; the
 // first limit holds. Where several layers try again, they make that many together
 // and not the product of what each would.
 func (r *Record) Limit(n int) {
-	if r == nil {
-		return
-	}
-	r.call.mu.Lock()
-	defer r.call.mu.Unlock()
-	if r.call.limit == 0 {
-		r.call.limit = n
+	if r != nil {
+		r.call.limit.CompareAndSwap(0, int32(min(n, math.MaxInt32)))
 	}
 }
 
 // Spent says whether the call has made all attempts that Limit allows, and
 // returns the error of the last one that has ended.
 func (r *Record) Spent() (last error, spent bool) {
-	if r == nil {
+	if r.untouched() {
 		return nil, false
 	}
+	limit := int(r.call.limit.Load())
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	if r.call.limit == 0 || len(r.call.attempts) < r.call.limit {
+	if limit == 0 || len(r.call.attempts) < limit {
 		return nil, false
 	}
 	n := 0
@@ -35,5 +33,5 @@ func (r *Record) Spent() (last error, spent bool) {
 			last = a.Err
 		}
 	}
-	return last, n >= r.call.limit
+	return last, n >= limit
 }

@@ -18,11 +18,15 @@ import (
 // Record is shared by all attempts of one call. It is safe for concurrent use.
 // A nil *Record is valid: it has no hints and forgets what it is told.
 type Record struct {
-	method string      // never changed; "" if any
-	call   *Record     // never changed; the call's, itself unless made by Fork
-	fork   int32       // never changed; 0 unless made by Fork
-	unary  atomic.Bool // of call only
-	asked  atomic.Bool // likewise; whether instances are asked for
+	method string  // never changed; "" if any
+	call   *Record // never changed; the call's, itself unless made by Fork
+	fork   int32   // never changed; 0 unless made by Fork
+
+	// Of call only.
+	limit   atomic.Int32 // of attempts; 0 for none
+	unary   atomic.Bool
+	asked   atomic.Bool // whether instances are asked for
+	touched atomic.Bool // false as long as mu guards nothing but zeros
 
 	mu        sync.Mutex // call.mu guards all below; nothing is called under it
 	notPicked int        // picks that led to no attempt
@@ -34,9 +38,19 @@ type Record struct {
 	avoid    []string
 	pin      string
 	forks    int32
-	limit    int // 0 for none
 
 	instances []string // nil if not told
+}
+
+// untouched says that there is nothing in r yet that a balancer would look for.
+// Most calls make one attempt and have no hints, and need no lock to learn that.
+func (r *Record) untouched() bool { return r == nil || !r.call.touched.Load() }
+
+// touch comes before r gets something that a balancer looks for. call.mu is held.
+func (r *Record) touch() {
+	if !r.call.touched.Load() {
+		r.call.touched.Store(true)
+	}
 }
 
 type contextKey struct{}

@@ -37,6 +37,7 @@ func (r *Record) Begin(target Target) (n int) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
+	r.touch()
 	r.call.attempts = append(r.call.attempts, Attempt{Target: target, Class: Unanswered, fork: r.fork})
 	return len(r.call.attempts) - 1
 }
@@ -88,6 +89,7 @@ func (r *Record) NotPicked(err error) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
+	r.touch()
 	r.notPicked++
 	r.lastError = err
 }
@@ -95,7 +97,7 @@ func (r *Record) NotPicked(err error) {
 // NotPickedError returns the error of the last pick that led to no attempt: what
 // NotPicked was told, or nil where that was Unused or nothing.
 func (r *Record) NotPickedError() error {
-	if r == nil {
+	if r.untouched() {
 		return nil
 	}
 	r.call.mu.Lock()
@@ -105,7 +107,7 @@ func (r *Record) NotPickedError() error {
 
 // Attempts returns a copy of the attempts so far, in the order of their picks.
 func (r *Record) Attempts() []Attempt {
-	if r == nil {
+	if r.untouched() {
 		return nil
 	}
 	r.call.mu.Lock()
@@ -118,7 +120,7 @@ type Mark struct{ attempts, notPicked int }
 
 // Mark returns the place where the record is now, for Since.
 func (r *Record) Mark() Mark {
-	if r == nil {
+	if r.untouched() {
 		return Mark{}
 	}
 	r.call.mu.Lock()
@@ -131,7 +133,7 @@ func (r *Record) Mark() Mark {
 // may have executed and the last one has not. That is what an interceptor wants
 // to know of one Invoke, in which gRPC may have made several attempts.
 func (r *Record) Since(m Mark) ([]Attempt, Class) {
-	if r == nil {
+	if r.untouched() {
 		return nil, Untracked
 	}
 	r.call.mu.Lock()

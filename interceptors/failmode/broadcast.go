@@ -53,7 +53,8 @@ func (u unary) broadcast(ctx context.Context, opts []grpc.CallOption) error {
 // pinned makes the call at one instance, and lets no caller see its results.
 func (u unary) pinned(ctx context.Context, id string, reply any, opts []grpc.CallOption) error {
 	own, _ := redirect(opts)
-	call := attempt.Start(ctx, u.method, u.policy, u.cc, own, false)
+	var call attempt.Call
+	call.Start(ctx, u.method, u.policy, u.cc, own, false)
 	call.Pin(id)
 	u.reply = reply
 	return u.run(&call)

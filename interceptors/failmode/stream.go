@@ -24,7 +24,8 @@ func StreamClientInterceptor(mode Mode, opts ...Option) grpc.StreamClientInterce
 		if c.mode == Broadcast {
 			return nil, status.Errorf(codes.Unimplemented, "failmode: broadcast is for unary methods, and %s is a stream", method)
 		}
-		s := &stream{desc: desc, call: attempt.Start(ctx, method, &c.policy, cc, opts, true)}
+		s := &stream{desc: desc}
+		s.call.Start(ctx, method, &c.policy, cc, opts, true)
 		s.streamer = func(ctx context.Context, opts []grpc.CallOption) (grpc.ClientStream, error) {
 			return streamer(ctx, desc, cc, method, opts...)
 		}

@@ -43,7 +43,8 @@ type unary struct {
 
 // call makes attempts one after another.
 func (u *unary) call(ctx context.Context, opts []grpc.CallOption) error {
-	call := attempt.Start(ctx, u.method, u.policy, u.cc, opts, false)
+	var call attempt.Call
+	call.Start(ctx, u.method, u.policy, u.cc, opts, false)
 	return u.run(&call)
 }
 

@@ -77,17 +77,17 @@ type next struct {
 	bound time.Duration // for how long a pick may wait; 0 for as long as gRPC lets it
 }
 
-// Start begins a call with these options. For a stream, the policy's Timeout is
-// the time until Settle.
-func Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientConn, opts []grpc.CallOption, stream bool) Call {
-	c := Call{policy: policy, method: method, opts: opts, stream: stream, budget: policy.Budgets.Of(method)}
+// Start begins the call, which is zero before, with these options. For a stream,
+// the policy's Timeout is the time until Settle.
+func (c *Call) Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientConn, opts []grpc.CallOption, stream bool) {
+	c.policy, c.method, c.opts, c.stream = policy, method, opts, stream
+	c.budget = policy.Budgets.Of(method)
 	c.budget.Call()
 	c.ctx, c.record = pick.NewCall(ctx, method)
 	if !stream {
 		c.record.SetUnary()
 	}
 	c.limitAll(cc)
-	return c
 }
 
 // Pin has all attempts made at this instance. It comes before the first of them.
@@ -133,7 +133,7 @@ func (c *Call) Settle() error {
 func (c *Call) Succeed() {
 	if c.policy.Latencies != nil && !c.stream {
 		took := c.run.duration()
-		c.policy.Latencies.Note(c.method, took, c.run.started.Add(took))
+		c.policy.Latencies.Note(c.method, took, c.run.began+took)
 	}
 	if c.policy.Observe != nil {
 		e := c.event(&c.run, nil)

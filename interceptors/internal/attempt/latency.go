@@ -26,7 +26,7 @@ type Latencies struct {
 }
 
 // Note notes that an attempt that ended now took d.
-func (l *Latencies) Note(method string, d time.Duration, now time.Time) {
+func (l *Latencies) Note(method string, d, now time.Duration) {
 	if l == nil {
 		return
 	}
@@ -37,7 +37,7 @@ func (l *Latencies) Note(method string, d time.Duration, now time.Time) {
 			return
 		}
 		var other bool
-		if found, other = l.methods.LoadOrStore(method, new(latency)); other {
+		if found, other = l.methods.LoadOrStore(method, &latency{born: now}); other {
 			l.count.Add(-1)
 		}
 	}
@@ -54,7 +54,7 @@ func (l *Latencies) Quantile(method string, q float64) (least, most time.Duratio
 	if !ok {
 		return 0, 0, false
 	}
-	return found.(*latency).quantile(q, time.Now())
+	return found.(*latency).quantile(q, Now())
 }
 
 // Buckets are exponential, so many to an octave.
@@ -66,33 +66,34 @@ const (
 // latency is a histogram of two generations, of which the older is forgotten
 // when the younger has its age.
 type latency struct {
-	mu      sync.Mutex // guards all below; nothing is called under it
-	born    time.Time  // of the younger generation
+	mu      sync.Mutex    // guards all below; nothing is called under it
+	born    time.Duration // of the younger generation, on the clock
 	younger [buckets]uint32
 	older   [buckets]uint32
 }
 
-func (l *latency) note(d time.Duration, now time.Time) {
+func (l *latency) note(d, now time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.age(now)
 	l.younger[bucket(d)]++
 }
 
-func (l *latency) age(now time.Time) {
-	switch age := now.Sub(l.born); {
+func (l *latency) age(now time.Duration) {
+	switch age := now - l.born; {
 	case age < remembered:
 		return
 	case age < 2*remembered:
 		l.older = l.younger
+		l.born += remembered
 	default:
 		clear(l.older[:])
+		l.born = now
 	}
 	clear(l.younger[:])
-	l.born = now
 }
 
-func (l *latency) quantile(q float64, now time.Time) (least, most time.Duration, ok bool) {
+func (l *latency) quantile(q float64, now time.Duration) (least, most time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.age(now)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
@@ -12,7 +13,7 @@ import (
 func TestLatencies(t *testing.T) {
 	var l attempt.Latencies
 	for i := range 1000 {
-		l.Note("m", time.Duration(i+1)*time.Millisecond, time.Now())
+		l.Note("m", time.Duration(i+1)*time.Millisecond, attempt.Now())
 	}
 	for _, q := range []float64{0.05, 0.5, 0.9, 0.99} {
 		want := time.Duration(q * float64(time.Second))
@@ -23,7 +24,7 @@ func TestLatencies(t *testing.T) {
 	if _, _, ok := l.Quantile("other", 0.5); ok {
 		t.Error("knows another method")
 	}
-	(*attempt.Latencies)(nil).Note("m", 1, time.Now())
+	(*attempt.Latencies)(nil).Note("m", 1, attempt.Now())
 	if _, _, ok := (*attempt.Latencies)(nil).Quantile("m", 0.5); ok {
 		t.Error("nobody knows something")
 	}
@@ -33,7 +34,7 @@ func TestLatenciesOfEveryLength(t *testing.T) {
 	for _, d := range []time.Duration{math.MinInt64, -1, 0, 1, 3, 4, 5, 7, 8, time.Microsecond, time.Hour, math.MaxInt64 / 2, math.MaxInt64} {
 		var l attempt.Latencies
 		for range 20 {
-			l.Note("m", d, time.Now())
+			l.Note("m", d, attempt.Now())
 		}
 		if least, most, ok := l.Quantile("m", 0.5); !ok || least > max(d, 4) || most < d {
 			t.Errorf("%d: %d to %d, %t", d, least, most, ok)
@@ -42,21 +43,21 @@ func TestLatenciesOfEveryLength(t *testing.T) {
 }
 
 func TestLatenciesForget(t *testing.T) {
-	var l attempt.Latencies
-	long := time.Now().Add(-15 * time.Second) // what is forgotten 10 to 20 s later
-	for range 20 {
-		l.Note("m", time.Second, long)
-	}
-	if _, _, ok := l.Quantile("m", 0.5); !ok {
-		t.Error("forgotten after 15 s")
-	}
-	var older attempt.Latencies
-	for range 20 {
-		older.Note("m", time.Second, time.Now().Add(-21*time.Second))
-	}
-	if _, _, ok := older.Quantile("m", 0.5); ok {
-		t.Error("remembered after 21 s")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var l attempt.Latencies
+		for range 20 {
+			l.Note("m", time.Second, attempt.Now())
+		}
+		// What is forgotten 10 to 20 s later.
+		time.Sleep(15 * time.Second)
+		if _, _, ok := l.Quantile("m", 0.5); !ok {
+			t.Error("forgotten after 15 s")
+		}
+		time.Sleep(6 * time.Second)
+		if _, _, ok := l.Quantile("m", 0.5); ok {
+			t.Error("remembered after 21 s")
+		}
+	})
 }
 
 // What a program hands on may have any number of method names.
@@ -66,7 +67,7 @@ func TestLatenciesOfTooManyMethods(t *testing.T) {
 	for i := range 5000 {
 		name := fmt.Sprint(i)
 		for range 20 {
-			l.Note(name, time.Second, time.Now())
+			l.Note(name, time.Second, attempt.Now())
 		}
 		if _, _, ok := l.Quantile(name, 0.5); ok {
 			known++

@@ -90,7 +90,7 @@ func (r *race) close() {
 func (r *race) join() {
 	c := r.call
 	ctx, record := c.record.Fork(r.ctx)
-	a := &racer{run: run{hedge: true, started: time.Now(), record: record, mark: record.Mark(), scope: scope{ctx: ctx}}}
+	a := &racer{run: run{hedge: true, began: Now(), record: record, mark: record.Mark(), scope: scope{ctx: ctx}}}
 	if !r.take() {
 		return
 	}
@@ -134,7 +134,7 @@ func (r *race) give() {
 
 // ended notes that a has ended. The first that is settled ends the others.
 func (r *race) ended(a *racer) {
-	a.run.took = time.Since(a.run.started)
+	a.run.took = Now() - a.run.began
 	if !r.settled(a) {
 		return
 	}
@@ -198,7 +198,7 @@ func (r *race) lose(a *racer) {
 	e := r.call.event(&a.run, a.err)
 	if r.settled(a) {
 		e.Reason = Outrun
-		r.call.policy.Latencies.Note(e.Method, e.Duration, time.Now()) // it takes at least as long
+		r.call.policy.Latencies.Note(e.Method, e.Duration, Now()) // it takes at least as long
 	} else {
 		e.Again, e.Reason = true, Idempotent
 	}

@@ -15,13 +15,13 @@ import (
 
 // run is one attempt.
 type run struct {
-	n       int // which of the call's, from 1
-	hedge   bool
-	started time.Time
-	took    time.Duration // 0 until it has ended, if that was before others
-	record  *pick.Record
-	mark    pick.Mark
-	scope   scope
+	n      int // which of the call's, from 1
+	hedge  bool
+	began  time.Duration // on the clock
+	took   time.Duration // 0 until it has ended, if that was before others
+	record *pick.Record
+	mark   pick.Mark
+	scope  scope
 }
 
 // duration is how long it took, or has taken so far.
@@ -29,14 +29,14 @@ func (r *run) duration() time.Duration {
 	if r.took > 0 {
 		return r.took
 	}
-	return time.Since(r.started)
+	return Now() - r.began
 }
 
 // begin starts the next attempt, which others can outrun or not, and returns what
 // it is to be made with.
 func (c *Call) begin(outrun bool) (context.Context, []grpc.CallOption) {
 	c.made++
-	c.run = run{n: c.made, started: time.Now(), record: c.record, mark: c.record.Mark()}
+	c.run = run{n: c.made, began: Now(), record: c.record, mark: c.record.Mark()}
 	c.run.scope = c.enter(outrun)
 	if c.made == 1 {
 		return c.run.scope.ctx, c.opts
