@@ -23,7 +23,7 @@ type config struct {
 	idempotent func(method string) bool
 	methods    *methods
 	budgets    *attempt.Budgets
-	latencies  *attempt.Latencies
+	shared     *attempt.Methods
 	hedging    *attempt.Hedging
 	logger     *slog.Logger
 	warned     *sync.Once
@@ -35,12 +35,13 @@ func newConfig(mode Mode, opts []Option) *config {
 		mode: mode, attempts: defaultAttempts,
 		backoff: backoff.Policy{Base: defaultBackoff, Max: defaultMaxBackoff},
 		budgets: attempt.NewBudgets(defaultBudgetRatio, defaultBudgetPerSecond),
-		methods: newMethods(), latencies: new(attempt.Latencies), warned: new(sync.Once),
+		methods: newMethods(), warned: new(sync.Once),
 	}
 	c.idempotent = c.methods.idempotent
 	for _, o := range opts {
 		o.apply(c)
 	}
+	c.shared = attempt.NewMethods(c.budgets)
 	c.build()
 	return c
 }
@@ -48,7 +49,7 @@ func newConfig(mode Mode, opts []Option) *config {
 func (c *config) build() {
 	c.policy = attempt.Policy{
 		Max: max(c.attempts, 1), Backoff: c.backoff, Timeout: c.timeout, Idempotent: c.idempotent, Codes: c.codes,
-		Budgets: c.budgets, Observe: c.observe, Latencies: c.latencies,
+		Methods: c.shared, Observe: c.observe,
 	}
 	if c.logger != nil {
 		c.policy.Stacked = c.warn
@@ -61,7 +62,7 @@ func (c *config) build() {
 	case Forking:
 		c.policy.Hedging = &attempt.Hedging{All: true}
 	default:
-		c.policy.Max, c.policy.Latencies = 1, nil
+		c.policy.Max = 1
 	}
 }
 

@@ -24,8 +24,7 @@ type Policy struct {
 	Timeout    time.Duration            // of one attempt; 0 for none of its own
 	Idempotent func(method string) bool // asked after a failure only
 	Codes      Codes                    // besides Unavailable, of answers of an idempotent method
-	Budgets    *Budgets                 // shared by the calls of one connection
-	Latencies  *Latencies               // likewise
+	Methods    *Methods                 // shared by the calls of one connection
 	Hedging    *Hedging                 // nil for none
 	Observe    func(Event)              // told of every attempt; nil for nobody
 
@@ -58,7 +57,7 @@ type Call struct {
 	opts   []grpc.CallOption
 	record *pick.Record
 	stream bool
-	budget *Budget
+	shared *Method
 	cc     *grpc.ClientConn // nil if it does not matter
 	beside Beside           // nil if no attempt can be hedged
 
@@ -81,8 +80,8 @@ type next struct {
 // the policy's Timeout is the time until Settle.
 func (c *Call) Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientConn, opts []grpc.CallOption, stream bool) {
 	c.policy, c.method, c.opts, c.stream = policy, method, opts, stream
-	c.budget = policy.Budgets.Of(method)
-	c.budget.Call()
+	c.shared = policy.Methods.Of(method)
+	c.shared.Budget.Call()
 	c.ctx, c.record = pick.NewCall(ctx, method)
 	if !stream {
 		c.record.SetUnary()
@@ -131,9 +130,11 @@ func (c *Call) Settle() error {
 
 // Succeed ends the call well.
 func (c *Call) Succeed() {
-	if c.policy.Latencies != nil && !c.stream {
-		took := c.run.duration()
-		c.policy.Latencies.Note(c.method, took, c.run.began+took)
+	if c.policy.Max > 1 && !c.stream {
+		if answers := c.shared.Latency.Sample(); answers > 0 {
+			took := c.run.duration()
+			c.shared.Latency.Note(answers, took, c.run.began+took)
+		}
 	}
 	if c.policy.Observe != nil {
 		e := c.event(&c.run, nil)

@@ -86,7 +86,7 @@ func (c *Call) decide(e *Event) (wait time.Duration) {
 	switch {
 	case c.hopeless(wait):
 		e.Reason = NoTime
-	case !c.budget.Take():
+	case !c.shared.Budget.Take():
 		e.Reason = BudgetEmpty
 	default:
 		e.Again, e.Reason = true, why

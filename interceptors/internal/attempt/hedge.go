@@ -56,7 +56,7 @@ func (c *Call) hedgeAfter() (delay time.Duration, ok bool) {
 		return 0, false
 	}
 	if h.Quantile > 0 {
-		_, delay, ok = c.policy.Latencies.Quantile(c.method, h.Quantile)
+		_, delay, ok = c.shared.Latency.Quantile(h.Quantile)
 		return delay, ok
 	}
 	return h.Delay, true

@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"math/bits"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,49 +14,10 @@ const (
 	remembered = 10 * time.Second
 	// enough is how many latencies say something about a method.
 	enough = 20
-	// maxMethods bounds what is learnt: more than any program has methods, unless
-	// it hands on whatever it is called with.
-	maxMethods = 1024
+	// sampled is how many answers one that is noted stands for where there are many
+	// times as many as enough.
+	sampled = 8
 )
-
-// Latencies is what attempts of each method have taken recently. A nil Latencies
-// learns nothing.
-type Latencies struct {
-	methods sync.Map // full method -> *latency
-	count   atomic.Int64
-}
-
-// Note notes that an attempt that ended now took d.
-func (l *Latencies) Note(method string, d, now time.Duration) {
-	if l == nil {
-		return
-	}
-	found, ok := l.methods.Load(method)
-	if !ok {
-		if l.count.Add(1) > maxMethods {
-			l.count.Add(-1)
-			return
-		}
-		var other bool
-		if found, other = l.methods.LoadOrStore(method, &latency{born: now}); other {
-			l.count.Add(-1)
-		}
-	}
-	found.(*latency).note(d, now)
-}
-
-// Quantile returns between what the share q of the method's recent attempts has
-// taken, or ok is false when too few are known.
-func (l *Latencies) Quantile(method string, q float64) (least, most time.Duration, ok bool) {
-	if l == nil {
-		return 0, 0, false
-	}
-	found, ok := l.methods.Load(method)
-	if !ok {
-		return 0, 0, false
-	}
-	return found.(*latency).quantile(q, Now())
-}
 
 // Buckets are exponential, so many to an octave.
 const (
@@ -63,23 +25,50 @@ const (
 	buckets   = 64 * perOctave
 )
 
-// latency is a histogram of two generations, of which the older is forgotten
-// when the younger has its age.
-type latency struct {
+// Latency is what the attempts of a method have taken recently: a histogram of two
+// generations, of which the older is forgotten when the younger has its age. A nil
+// Latency learns nothing.
+type Latency struct {
+	busy atomic.Bool // the younger generation is that large that some will do
+
 	mu      sync.Mutex    // guards all below; nothing is called under it
 	born    time.Duration // of the younger generation, on the clock
+	count   uint32        // in it
 	younger [buckets]uint32
 	older   [buckets]uint32
 }
 
-func (l *latency) note(d, now time.Duration) {
+func newLatency() *Latency { return &Latency{born: Now()} }
+
+// Sample returns for how many answers the one that has just come is to be noted:
+// 0 if it is not.
+func (l *Latency) Sample() (answers uint32) {
+	switch {
+	case l == nil:
+		return 0
+	case !l.busy.Load():
+		return 1
+	case rand.Uint32()%sampled == 0:
+		return sampled
+	default:
+		return 0
+	}
+}
+
+// Note notes for so many answers that one came now, after d.
+func (l *Latency) Note(answers uint32, d, now time.Duration) {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.age(now)
-	l.younger[bucket(d)]++
+	l.younger[bucket(d)] += answers
+	l.count += answers
+	l.busy.Store(l.count >= sampled*enough)
 }
 
-func (l *latency) age(now time.Duration) {
+func (l *Latency) age(now time.Duration) {
 	switch age := now - l.born; {
 	case age < remembered:
 		return
@@ -91,12 +80,19 @@ func (l *latency) age(now time.Duration) {
 		l.born = now
 	}
 	clear(l.younger[:])
+	l.count = 0
+	l.busy.Store(false)
 }
 
-func (l *latency) quantile(q float64, now time.Duration) (least, most time.Duration, ok bool) {
+// Quantile returns between what the share q of the recent attempts has taken, or
+// ok is false when too few are known.
+func (l *Latency) Quantile(q float64) (least, most time.Duration, ok bool) {
+	if l == nil {
+		return 0, 0, false
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.age(now)
+	l.age(Now())
 	var total, below uint64
 	for i := range buckets {
 		total += uint64(l.younger[i]) + uint64(l.older[i])

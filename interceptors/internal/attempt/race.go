@@ -124,11 +124,11 @@ func (r *race) enter(a *racer) bool {
 	return true
 }
 
-func (r *race) take() bool { return r.call.policy.Hedging.All || r.call.budget.Take() }
+func (r *race) take() bool { return r.call.policy.Hedging.All || r.call.shared.Budget.Take() }
 
 func (r *race) give() {
 	if !r.call.policy.Hedging.All {
-		r.call.budget.Give()
+		r.call.shared.Budget.Give()
 	}
 }
 
@@ -198,7 +198,7 @@ func (r *race) lose(a *racer) {
 	e := r.call.event(&a.run, a.err)
 	if r.settled(a) {
 		e.Reason = Outrun
-		r.call.policy.Latencies.Note(e.Method, e.Duration, Now()) // it takes at least as long
+		r.call.shared.Latency.Note(1, e.Duration, Now()) // it takes at least as long
 	} else {
 		e.Again, e.Reason = true, Idempotent
 	}

@@ -20,7 +20,7 @@ func (c *Call) share() time.Duration {
 		return 0
 	}
 	left := time.Until(deadline)
-	_, floor, _ := c.policy.Latencies.Quantile(c.method, usual)
+	_, floor, _ := c.shared.Latency.Quantile(usual)
 	if share := max(left/time.Duration(c.policy.Max-c.made+1), floor); 0 < share && share < left {
 		return share
 	}
@@ -44,6 +44,6 @@ func (c *Call) hopeless(wait time.Duration) bool {
 		return false
 	}
 	left := time.Until(deadline) - wait
-	least, _, _ := c.policy.Latencies.Quantile(c.method, fastest)
+	least, _, _ := c.shared.Latency.Quantile(fastest)
 	return left <= 0 || left < least
 }
