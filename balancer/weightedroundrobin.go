@@ -15,6 +15,8 @@ import (
 // greatest common divisor, is more than that are scaled down: an instance's share
 // of the calls is then off by at most 1.6 % of the sum of its own share and the
 // average one; equal weights stay equal, and no instance goes without calls.
+//
+// Calls that come close together are served as by RoundRobin.
 type WeightedRoundRobin struct{}
 
 func init() { register(WeightedRoundRobin{}, nil) }

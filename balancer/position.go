@@ -1,0 +1,89 @@
+package balancer
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// position is how far a balancer's rotations have come, as a fraction of the
+// whole turn in units of 2⁻⁶⁴. A fraction stays meaningful when the turn changes:
+// who has been served continues to wait, who has waited is next.
+//
+// Calls take one step after another, in order. Where they come so close together
+// that they collide, waiting for each other costs more than all the rest of a
+// pick; then, for a while, each processor takes a block of steps for its calls.
+type position struct {
+	_     [64]byte // cache lines of its own
+	phase atomic.Uint64
+	_     [64 - 8]byte
+
+	crowded atomic.Bool // calls collide
+	blocks  []block     // one for each processor
+	given   atomic.Uint32
+	nearest sync.Pool // of *block: the one that the processor had last
+}
+
+const (
+	// blockSteps is of how many steps a block is.
+	blockSteps = 8
+	// crowdedBlocks is after how many blocks it is tried whether calls collide still.
+	crowdedBlocks = 32
+	// blockLeft is the bits of a phase in which a block keeps how many steps it has
+	// left. What they are worth is less than anybody's share.
+	blockLeft = 1<<4 - 1
+	// blockTaken is what is left while the next block is taken.
+	blockTaken = blockLeft
+)
+
+// block is steps that are taken from a position and not made yet.
+type block struct {
+	phase atomic.Uint64 // and what is left
+	count atomic.Uint32 // blocks taken
+	_     [64 - 12]byte // a cache line of its own
+}
+
+// start moves to a random place, so that clients that start together do not all
+// call the same instance first.
+func (p *position) start() {
+	p.phase.Store(rand.Uint64())
+	p.blocks = make([]block, runtime.GOMAXPROCS(0))
+	p.nearest.New = func() any { return &p.blocks[int(p.given.Add(1))%len(p.blocks)] }
+}
+
+// next makes a step, and returns where that leads.
+func (p *position) next(step uint64) (phase uint64) {
+	if !p.crowded.Load() {
+		now := p.phase.Load()
+		if next := now + step; p.phase.CompareAndSwap(now, next) {
+			return next
+		}
+		p.crowded.Store(true)
+	}
+	b := p.nearest.Get().(*block)
+	phase = p.nextOf(b, step)
+	p.nearest.Put(b)
+	return phase
+}
+
+// nextOf is next for a step of a block, or of the next one when that has none left.
+// Who finds somebody else at the block makes a step without it.
+func (p *position) nextOf(b *block, step uint64) (phase uint64) {
+	now := b.phase.Load()
+	switch left := now & blockLeft; {
+	case left == 0 && b.phase.CompareAndSwap(now, blockTaken):
+		if b.count.Add(1)%crowdedBlocks == 0 {
+			p.crowded.Store(false)
+		}
+		from := p.phase.Add(blockSteps*step) - blockSteps*step
+		phase = from&^blockLeft + step&^blockLeft + blockSteps - 1
+		b.phase.Store(phase)
+		return phase
+	case 0 < left && left != blockTaken:
+		if phase = now + step&^blockLeft - 1; b.phase.CompareAndSwap(now, phase) {
+			return phase
+		}
+	}
+	return p.phase.Add(step)
+}
