@@ -118,7 +118,7 @@ func (e *engine) compare(now time.Duration) {
 	var candidates []*child
 	for _, c := range e.order {
 		h := &c.health
-		h.window, h.counted = c.tally.since(h.counted)
+		h.window, h.counted = h.sample.since(h.counted, c.tally)
 		if h.suspect {
 			continue
 		}

@@ -3,6 +3,7 @@ package balancer
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -334,24 +335,49 @@ func TestSwitchingEjectionOn(t *testing.T) {
 	})
 }
 
-// Of a busy instance only some answers are counted, and each ends a row of failures.
-func TestBusyInstances(t *testing.T) {
-	failsOneIn := func(n int) behaviour {
-		calls := 0
-		return func(id string, _ time.Duration) answer {
-			if calls++; id == "a" && calls/4%n == 0 {
-				return refusing
-			}
-			return fast
+// A success ends a row of failures, whatever they were failures of.
+func TestSuccessEndsARow(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
+		for range 10 { // connections that are lost at once
+			b.sub("a").Fail(errUnavailable)
+			b.ready("a")
+			b.load(100, 100*time.Millisecond, healthy)
+			b.wantSuspects()
 		}
-	}
+		late := b.find("a", "").tally // calls of a connection before
+		late.fail()
+		b.load(100, 100*time.Millisecond, healthy)
+		if n := late.consecutive.Load(); n != 0 {
+			t.Errorf("%d failures in a row after successes", n)
+		}
+	})
+}
+
+// Of a busy instance only some answers are counted and stand for all, and each ends
+// a row of failures.
+func TestBusyInstances(t *testing.T) {
 	for n, want := range map[int][]string{2: {"a"}, 5: {"a"}, 20: nil} {
 		inBubble(t, func(t *testing.T, b *bed) {
+			calls, answers := 0, 0.0
 			b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
-			b.load(20_000, 5100*time.Millisecond, failsOneIn(n))
+			b.load(20_000, 5100*time.Millisecond, func(id string, _ time.Duration) answer {
+				calls++
+				switch {
+				case id == "a" && calls/4%n == 0:
+					return refusing
+				case id == "b":
+					answers++
+				}
+				return fast
+			})
 			b.wantSuspects(want...)
-			if c := b.find("b", ""); c.conn.onAnswer.Load()&countSome == 0 {
-				t.Error("each answer was counted")
+			c := b.find("b", "")
+			if counted := float64(c.tally.good.Load()); counted > answers/7 {
+				t.Errorf("%.0f of %.0f answers were counted", counted, answers)
+			}
+			if estimate := float64(c.health.sample.good); math.Abs(estimate-answers) > answers/50 {
+				t.Errorf("%.0f answers are taken for %.0f", answers, estimate)
 			}
 		})
 	}

@@ -23,7 +23,7 @@ type health struct {
 	passed   int           // trials in a row
 	failures int           // failed trials of a stalled one
 
-	answers uint32 // how many there had been at the last tick
+	sample  sample
 	window  record // since the last comparison with the others
 	counted counts // until then
 	pulse   pulse
@@ -148,9 +148,8 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	if answered {
 		c.conn.onAnswer.Or(sayAlive)
 	}
-	n := c.tally.good.Load()
-	set(&c.conn.onAnswer, countSome, n-h.answers > busyAnswers)
-	h.answers = n
+	h.sample.look(c.tally)
+	e.noteAnswers(c)
 	switch {
 	case !h.suspect || now < h.until || c.draining || c.closing.Load():
 	case !h.trying && e.picker.trial.CompareAndSwap(nil, c.conn):
@@ -180,7 +179,15 @@ func (e *engine) note(c *child) {
 	_, counts := e.config.picker.(loadAware)
 	set(&c.conn.onPick, countHand, counts || c.health.pulse.watching)
 	set(&c.conn.onPick, countPicks, e.metrics.listened)
-	set(&c.conn.onAnswer, countEnds, e.config.ejection.on())
+	e.noteAnswers(c)
+}
+
+// noteAnswers tells c's Dones what they have to do when a call was answered.
+func (e *engine) noteAnswers(c *child) {
+	set(&c.conn.onAnswer, countEnds, e.config.ejection.on() && c.health.sample.counting())
+	if c.tally.consecutive.Load() != 0 { // also of a connection before
+		set(&c.conn.onAnswer, endRow, true)
+	}
 }
 
 // noteAll does it for all that have a connection.

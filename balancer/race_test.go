@@ -105,12 +105,14 @@ func TestCountsWrap(t *testing.T) {
 	var tl tally
 	tl.good.Store(1<<32 - 2)
 	tl.failed.Store(1<<32 - 1)
-	_, before := tl.since(counts{})
+	s := sample{good: 1<<32 - 2, seen: 1<<32 - 2}
+	_, before := s.since(counts{}, &tl)
 	for range 3 {
-		tl.succeed(false)
+		tl.good.Add(1)
 		tl.fail()
 	}
-	if got, _ := tl.since(before); got != (record{calls: 6, failed: 3}) {
+	s.look(&tl)
+	if got, _ := s.since(before, &tl); got != (record{calls: 6, failed: 3}) {
 		t.Errorf("counted %+v, want 3 of 6 failed", got)
 	}
 }

@@ -31,8 +31,8 @@ const (
 // What Done has to do when a call was answered.
 const (
 	sayAlive  uint32 = 1 << iota // clear this
+	endRow                       // of failures: there have been some
 	countEnds                    // count the calls that have ended
-	countSome                    // of those, count one of sampled, as so many
 )
 
 // conn is a ready connection to an instance, with everything that a pick of it
@@ -89,6 +89,7 @@ func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context) (drain.Marks, 
 		c.answered()
 	case o == bad:
 		c.tally.fail()
+		set(&c.onAnswer, endRow, true)
 		c.child.engine.failed(c)
 	}
 	if info.BytesReceived {
@@ -99,8 +100,13 @@ func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context) (drain.Marks, 
 
 // answered does what is to be done when a call was answered.
 func (c *conn) answered() {
-	if todo := c.onAnswer.Load(); todo&countEnds != 0 {
-		c.tally.succeed(todo&countSome != 0)
+	todo := c.onAnswer.Load()
+	if todo&countEnds != 0 {
+		c.tally.good.Add(1)
+	}
+	if todo&endRow != 0 {
+		c.onAnswer.And(^endRow)
+		c.tally.consecutive.Store(0)
 	}
 	c.alive()
 }

@@ -3,7 +3,6 @@ package balancer
 import (
 	"context"
 	"math"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 // know. It has a cache line of its own.
 type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
-	good        atomic.Uint32 // calls that were answered
+	good        atomic.Uint32 // calls that were answered, as far as they are counted
 	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
 
@@ -86,40 +85,10 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 	return (code == codes.DeadlineExceeded || code == codes.Canceled) && ctx != nil && context.Cause(ctx) == pick.ErrTimeout
 }
 
-// Counting each answer of a busy instance costs more than it tells: of one that
-// gives more than so many between two ticks, one of sampled is counted.
-const (
-	busyAnswers = 20
-	sampled     = 8
-)
-
-// succeed counts a call that was answered.
-func (t *tally) succeed(busy bool) {
-	if t.consecutive.Load() != 0 {
-		t.consecutive.Store(0)
-	}
-	switch {
-	case !busy:
-		t.good.Add(1)
-	case rand.Uint32()%sampled == 0:
-		t.good.Add(sampled)
-	}
-}
-
 // fail counts a call that speaks against the instance.
 func (t *tally) fail() {
 	t.failed.Add(1)
 	t.consecutive.Add(1)
-}
-
-// counts is a reading of what has ended how.
-type counts struct{ good, failed uint32 }
-
-// since returns what has been added to an earlier reading, and a new one.
-func (t *tally) since(earlier counts) (record, counts) {
-	now := counts{t.good.Load(), t.failed.Load()}
-	failed := float64(now.failed - earlier.failed)
-	return record{calls: failed + float64(now.good-earlier.good), failed: failed}, now
 }
 
 // The moving averages of latency.
