@@ -27,7 +27,8 @@ const (
 // only noted.
 //
 // An error of the registry says that the change is not known there yet; it is
-// written as soon as that works. ErrStopped: the server is going down.
+// written as soon as that works. registry.ErrTaken: another process has registered
+// under the ID, and is not touched. ErrStopped: the server is going down.
 func (r *Registrar) SetWeight(ctx context.Context, weight uint32) error {
 	if weight == 0 {
 		return errors.New("registrar: set weight: 0 is no weight; a server gets no calls after Drain")

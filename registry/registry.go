@@ -17,6 +17,8 @@ var (
 	// ErrDuplicate: this process already holds a registration with the same
 	// service and ID, or with the same service on the same address.
 	ErrDuplicate = errors.New("already registered by this process")
+	// ErrTaken: the registry shows another process under the same service and ID.
+	ErrTaken = errors.New("taken by another process")
 	// ErrInvalid: the instance or the service name cannot be registered or
 	// looked up; trying again cannot help.
 	ErrInvalid = errors.New("invalid")
@@ -88,7 +90,8 @@ type Registration interface {
 	// Update replaces the content of the instance. Service, ID and Life cannot
 	// change (ErrInvalid), nor can it take an address that another registration
 	// of this Registry has (ErrDuplicate). When writing fails the new content
-	// stays the wanted one and the heartbeat goes on trying to write it.
+	// stays the wanted one and the heartbeat goes on trying to write it. After a
+	// Collision nothing is written until the other process is gone (ErrTaken).
 	Update(ctx context.Context, inst Instance) error
 	// Deregister stops the heartbeat, waits until it has ended, and then removes
 	// the instance, so that a late beat cannot bring it back. The registration is

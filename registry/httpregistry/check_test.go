@@ -146,13 +146,16 @@ func TestOtherNodesOfLargeServicesAreRarelyAsked(t *testing.T) {
 		}
 		c := n.client(three, WithMaxResponse(1<<30))
 		c.nodes.start = 0
-		for i := range 10 {
-			mustRegister(t, c, instance("s", i))
+		const mine = 20
+		for i := range mine {
+			inst := instance("s", i+5000)
+			inst.Addrs = []string{"h" + inst.ID + ":1"}
+			mustRegister(t, c, inst)
 		}
 		pass(5 * time.Second)
 		asked := len(nodes[1].asked(wire.PathFetch, time.Time{})) + len(nodes[2].asked(wire.PathFetch, time.Time{}))
-		if asked > 13 {
-			t.Errorf("the other nodes were asked %d times for 10 instances, want 4 of 20 times or so", asked)
+		if asked > 2*mine-6 { // which comes once in millions of times
+			t.Errorf("the other nodes were asked %d times for %d instances, want %d of %d times or so", asked, mine, 2*mine/3, 2*mine)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package httpregistry
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -78,24 +79,33 @@ func TestAnIDThatAnotherProcessHasIsLeftToIt(t *testing.T) {
 	})
 }
 
-// An update takes the ID back, and then it is this one's to give up.
-func TestAnUpdateTakesAnIDBack(t *testing.T) {
+// An update does not replace the other process, and is written when that is gone.
+func TestAnUpdateLeavesAnIDToWhoHasIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
 		node := n.registry(three[0])
-		r := mustRegister(t, n.client(three[:1]), instance("s", 1))
-		other := instance("s", 1)
-		other.Life = "another"
+		mine, other := instance("s", 1), instance("s", 1)
+		other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
+		r := mustRegister(t, n.client(three[:1]), mine)
 		node.put(other)
 		pass(3 * time.Second)
-		if err := r.Update(t.Context(), instance("s", 1)); err != nil {
-			t.Fatal(err)
+		shown := func() registry.Instance {
+			snap, _ := n.client(three[:1]).Fetch(t.Context(), "s")
+			return append(snap.Instances, registry.Instance{})[0]
 		}
-		if err := r.Deregister(t.Context()); err != nil {
-			t.Error(err)
+		update := mine
+		update.Weight = 7
+		if err := r.Update(t.Context(), update); !errors.Is(err, registry.ErrTaken) || !strings.Contains(err.Error(), "10.9.9.9:9") {
+			t.Errorf("update: %v", err)
 		}
-		if snap, err := n.client(three[:1]).Fetch(t.Context(), "s"); err == nil {
-			t.Errorf("the registry still shows %v", snap.Instances)
+		pass(time.Hour)
+		if got := shown(); got.Life != other.Life {
+			t.Errorf("the registry shows %+v", got)
+		}
+		node.drop("s", "i1")
+		pass(31 * time.Second)
+		if got := shown(); got.Life != mine.Life || got.Weight != 7 {
+			t.Errorf("a heartbeat after the other has left the registry shows %+v", got)
 		}
 	})
 }
