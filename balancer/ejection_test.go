@@ -335,6 +335,29 @@ func TestSwitchingEjectionOn(t *testing.T) {
 	})
 }
 
+// A trial that takes minutes does not keep an instance out for so long.
+func TestTrialThatDoesNotEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}, ejecting(), func(s *settings) { s.stall.Off = true }), fourServers...)
+		b.load(1000, time.Second, always("a", refusing))
+		b.wantSuspects("a")
+		for began := time.Now(); ; time.Sleep(time.Millisecond) {
+			result, err := b.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: t.Context(), FullMethodName: unaryMethod})
+			if err != nil || time.Since(began) > time.Minute {
+				t.Fatal("no trial", err)
+			}
+			if b.idOf(result) == "a" {
+				break
+			}
+			result.Done(answeredOK)
+		}
+		b.load(100, 9*time.Second, healthy)
+		b.wantSuspects("a")
+		b.load(100, 2*time.Second, healthy)
+		b.wantSuspects()
+	})
+}
+
 // A success ends a row of failures, whatever they were failures of.
 func TestSuccessEndsARow(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {

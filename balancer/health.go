@@ -49,6 +49,10 @@ const (
 // instance that has none comes back without.
 const maxOffer = 2 * time.Second
 
+// maxTrial is after how long another call is tried beside one that has not ended: it
+// may be one that takes minutes.
+const maxTrial = 10 * time.Second
+
 // failed is told of each failure of a call.
 func (e *engine) failed(c *conn) {
 	limit := e.limit.Load()
@@ -156,6 +160,8 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 		h.trying, h.offered = true, now
 	case h.trying && now-h.offered > maxOffer && e.lastPick > h.offered && e.withdraw(c):
 		e.reinstate(c, "no call to try it with")
+	case h.trying && now-h.offered > maxTrial && e.picker.trial.Load() != c.conn:
+		h.trying = false
 	}
 	return picked || answered || h.pulse.watching && c.tally.waiting() > 0
 }

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"cmp"
+	"math"
 	"time"
 )
 
@@ -46,7 +47,7 @@ const (
 // patience is how long so many calls may wait without an answer.
 func (s StallDetection) patience(usual time.Duration, waiting uint32) time.Duration {
 	patience := max(float64(s.MinWait), s.Times*float64(cmp.Or(usual, firstAnswer)))
-	return time.Duration(patience * max(1, enoughWaiting/float64(waiting)))
+	return time.Duration(min(patience*max(1, enoughWaiting/float64(waiting)), math.MaxInt64/2))
 }
 
 // pulse tells whether an instance still answers. So that ordinary calls cost

@@ -110,6 +110,9 @@ func TestPatience(t *testing.T) {
 			t.Errorf("%d calls wait where %v is usual: %v, want %v", tt.waiting, tt.usual, got, tt.want)
 		}
 	}
+	if got := (StallDetection{Times: 1e6}).patience(time.Hour, 1); got < 100*365*24*time.Hour {
+		t.Errorf("the longest patience is %v", got)
+	}
 }
 
 func (b *bed) wantSuspects(want ...string) {
