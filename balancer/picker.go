@@ -36,19 +36,22 @@ type call struct {
 // Pick implements gbalancer.Picker. For most calls there is nothing to do but to
 // see whose turn it is.
 func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	rec := p.engine.recordOf(info)
+	what := call{info.Ctx, info.FullMethodName, p.engine.recordOf(info)}
 	s := p.snapshot.Load()
-	if rec != nil || p.trial.Load() != nil {
-		return p.choose(s, call{info.Ctx, info.FullMethodName, rec})
+	if !what.rec.Fresh() || p.trial.Load() != nil {
+		return p.choose(s, what)
 	}
 	c := s.schedule.next()
-	if c.rank.Load() > s.worst {
-		return p.choose(s, call{info.Ctx, info.FullMethodName, nil})
+	switch {
+	case c.rank.Load() > s.worst:
+		return p.choose(s, what)
+	case c.onPick.Load() != 0:
+		return p.use(s, c, what), nil
+	case what.rec != nil:
+		return c.recorded(what, 0, nil), nil
+	default:
+		return c.ordinary, nil
 	}
-	if c.onPick.Load() != 0 {
-		return p.use(s, c, call{info.Ctx, info.FullMethodName, nil}), nil
-	}
-	return c.ordinary, nil
 }
 
 // choose is Pick where hints, trials, or lost connections have to be looked at.

@@ -69,13 +69,17 @@ func newConn(c *child, sc gbalancer.SubConn) *conn {
 
 // doneOrdinary is the Done of a call of which nothing is known but this.
 func (c *conn) doneOrdinary(info gbalancer.DoneInfo) {
-	if info.Err == nil && info.BytesReceived && len(info.Trailer) == 0 {
-		if c.onAnswer.Load() != 0 {
-			c.answered()
-		}
-		return
+	if !plain(&info) {
+		c.done(info, nil)
+	} else if c.onAnswer.Load() != 0 {
+		c.answered()
 	}
-	c.done(info, nil)
+}
+
+// plain says whether a call was answered well and with nothing in the trailer, as
+// most are: that takes no judgement.
+func plain(info *gbalancer.DoneInfo) bool {
+	return info.Err == nil && info.BytesReceived && len(info.Trailer) == 0
 }
 
 // done takes note of how a call has ended. ctx is the attempt's, if known.
@@ -121,17 +125,23 @@ func (c *conn) alive() {
 // in hand; ended may be nil and is called with the outcome.
 func (c *conn) recorded(what call, count uint64, ended func(outcome)) gbalancer.PickResult {
 	c.tally.enter(count)
-	attempt := what.rec.Begin(c.target)
+	ctx, rec := what.ctx, what.rec
+	attempt := rec.Begin(c.target)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
 		c.tally.leave(count)
-		marks, o := c.done(info, what.ctx)
+		if ended == nil && plain(&info) {
+			c.answered()
+			rec.End(attempt, pick.Answered, nil)
+			return
+		}
+		marks, o := c.done(info, ctx)
 		if class, used := classify(info, marks); used {
 			if info.Err != nil {
-				what.rec.Advise(attempt, advice(info))
+				rec.Advise(attempt, advice(info))
 			}
-			what.rec.End(attempt, class, info.Err)
+			rec.End(attempt, class, info.Err)
 		} else {
-			what.rec.Unused(attempt)
+			rec.Unused(attempt)
 		}
 		if ended != nil {
 			ended(o)

@@ -119,6 +119,10 @@ func FromContext(ctx context.Context) *Record {
 	return r
 }
 
+// Fresh says that a balancer has nothing to look for in r, as in most calls: no
+// hints, and no attempts before. It takes no lock.
+func (r *Record) Fresh() bool { return r.untouched() && !r.Elsewhere() }
+
 // For returns r if it is the record of a call of this full method, and nil if
 // it is another call's. The balancer takes no other record than this one.
 func (r *Record) For(method string) *Record {
