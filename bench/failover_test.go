@@ -16,6 +16,18 @@ import (
 	"github.com/rollcall-go/rollcall/registry/memory"
 )
 
+// addedModes is what is added to a call: failover, and what no failover can do
+// without, to compare with.
+var addedModes = []struct {
+	name        string
+	interceptor grpc.UnaryClientInterceptor
+}{
+	{"nothing", invoke},
+	{"failover", failmode.UnaryClientInterceptor(failmode.Failover)},
+	{"timeout", invokeWithTimeout},
+	{"failover+timeout", failmode.UnaryClientInterceptor(failmode.Failover, failmode.WithPerAttemptTimeout(time.Second))},
+}
+
 // BenchmarkFailover is what failover adds to a unary call that succeeds at once:
 // to a whole call over loopback, and to the part of it that is not gRPC's, where a
 // microsecond is not lost in the noise. The same call, with the same deadline of
@@ -24,26 +36,45 @@ import (
 // that of the servers and of the garbage collector is part of, is steadier where
 // others use the machine.
 func BenchmarkFailover(b *testing.B) {
-	for _, bm := range []struct {
-		name string
-		opts []failmode.Option
-	}{
-		{"failover", nil},
-		{"failover+timeout", []failmode.Option{failmode.WithPerAttemptTimeout(time.Second)}},
-	} {
-		interceptor := failmode.UnaryClientInterceptor(failmode.Failover, bm.opts...)
-		b.Run("call=whole/mode="+bm.name, func(b *testing.B) { whole(b, interceptor) })
-		b.Run("call=stub/mode="+bm.name, func(b *testing.B) { stub(b, interceptor) })
+	for _, mode := range addedModes {
+		for _, call := range addedTo {
+			b.Run("call="+call.name+"/mode="+mode.name, func(b *testing.B) {
+				a := call.prepare(b, mode.interceptor)
+				for b.Loop() {
+					a.turn(b)
+				}
+				b.ReportMetric(median(a.wall), "added-ns/call")
+				b.ReportMetric(median(a.cpu), "added-cpu-ns/call")
+				b.ReportMetric(median(a.allocs), "added-allocs/call")
+			})
+		}
 	}
+}
+
+func invoke(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoker(ctx, method, req, reply, cc, opts...)
+}
+
+func invokeWithTimeout(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return invoker(ctx, method, req, reply, cc, opts...)
 }
 
 // unary makes a call with the context it is given.
 type unary func(context.Context) error
 
-func whole(b *testing.B, interceptor grpc.UnaryClientInterceptor) {
-	servers := newServers(b)
+// addedTo is what something is added to.
+var addedTo = []struct {
+	name    string
+	prepare func(testing.TB, grpc.UnaryClientInterceptor) *addition
+}{{"whole", whole}, {"stub", stub}}
+
+// whole is a call over loopback.
+func whole(tb testing.TB, interceptor grpc.UnaryClientInterceptor) *addition {
+	servers := newServers(tb)
 	call := func(opts ...grpc.DialOption) unary {
-		client := servers.dial(b, subject{target: plain.target, options: func(_ *memory.Registry, known []registry.Instance) []grpc.DialOption {
+		client := servers.dial(tb, subject{target: plain.target, options: func(_ *memory.Registry, known []registry.Instance) []grpc.DialOption {
 			return append(opts, grpc.WithResolvers(fixed(known)), grpc.WithDefaultServiceConfig(balancer.ServiceConfig(balancer.WeightedRoundRobin{})))
 		}})
 		return func(ctx context.Context) error {
@@ -51,48 +82,52 @@ func whole(b *testing.B, interceptor grpc.UnaryClientInterceptor) {
 			return err
 		}
 	}
-	added(b, 200, call(), call(grpc.WithChainUnaryInterceptor(interceptor)))
+	return &addition{slice: 200, calls: [2]unary{call(), call(grpc.WithChainUnaryInterceptor(interceptor))}}
 }
 
 // stub has the policy's pick and the end of the call in the place of gRPC.
-func stub(b *testing.B, interceptor grpc.UnaryClientInterceptor) {
+func stub(tb testing.TB, interceptor grpc.UnaryClientInterceptor) *addition {
 	const method = echov1.Echo_Get_FullMethodName
-	picker := ready(b, named(rollcallWeighted), 3).cc.State().Picker
+	picker := ready(tb, named(rollcallWeighted), 3).cc.State().Picker
 	invoker := func(ctx context.Context, method string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 		finish(picked(picker, gbalancer.PickInfo{Ctx: ctx, FullMethodName: method}).Done)
 		return nil
 	}
-	added(b, 10_000,
+	return &addition{slice: 10_000, calls: [2]unary{
 		func(ctx context.Context) error { return invoker(ctx, method, nil, nil, nil) },
-		func(ctx context.Context) error { return interceptor(ctx, method, nil, nil, nil, invoker) })
+		func(ctx context.Context) error { return interceptor(ctx, method, nil, nil, nil, invoker) },
+	}}
 }
 
-// added reports what call costs more than base, in slices of n calls.
-func added(b *testing.B, n int, base, call unary) {
-	var wall, cpu, allocs []float64
-	for turn := 0; b.Loop(); turn++ {
-		var of [2]cost
-		for i := range 2 { // the order changes from pair to pair
-			which := (i + turn) % 2
-			of[which] = perCall(b, n, []unary{base, call}[which])
-		}
-		wall, cpu = append(wall, of[1].wall-of[0].wall), append(cpu, of[1].cpu-of[0].cpu)
-		allocs = append(allocs, of[1].allocs-of[0].allocs)
+// addition is what one call costs more than another.
+type addition struct {
+	slice             int // so many calls take turns
+	calls             [2]unary
+	turns             int
+	wall, cpu, allocs []float64 // for each call, of each turn
+}
+
+// turn makes a slice of calls of each; their order changes from turn to turn.
+func (a *addition) turn(tb testing.TB) {
+	var of [2]cost
+	for i := range of {
+		which := (i + a.turns) % 2
+		of[which] = perCall(tb, a.slice, a.calls[which])
 	}
-	b.ReportMetric(median(wall), "added-ns/call")
-	b.ReportMetric(median(cpu), "added-cpu-ns/call")
-	b.ReportMetric(median(allocs), "added-allocs/call")
+	a.turns++
+	a.wall, a.cpu = append(a.wall, of[1].wall-of[0].wall), append(a.cpu, of[1].cpu-of[0].cpu)
+	a.allocs = append(a.allocs, of[1].allocs-of[0].allocs)
 }
 
 // perCall is what one of n calls costs that are made one after another.
-func perCall(b *testing.B, n int, call unary) cost {
+func perCall(tb testing.TB, n int, call unary) cost {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began, cpu := time.Now(), cpuTime()
 	for range n {
-		ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 		if err := call(ctx); err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
 		cancel()
 	}

@@ -26,6 +26,7 @@ func TestTable(t *testing.T) {
 	t.Run("pick", pickTable)
 	t.Run("set", setTable)
 	t.Run("unary", unaryTable)
+	t.Run("failover", failoverTable)
 }
 
 // grid prints rows of cells that line up.
