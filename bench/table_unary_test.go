@@ -6,7 +6,7 @@ import (
 )
 
 // turns is how often each client takes turns with the plain one.
-const turns = 150
+const turns = 300
 
 func unaryTable(t *testing.T) {
 	servers := newServers(t)
