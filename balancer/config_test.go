@@ -144,7 +144,7 @@ func TestParseFeaturesRefuses(t *testing.T) {
 		`{"stallDetection": {"minWait": "-1s"}}`:                      `balancer: stallDetection: "minWait" must be more than 0`,
 		`{"stallDetection": {"times": 0.5}}`:                          `"times" must be at least 1`,
 		`{"stalldetection": {}}`:                                      `write "stallDetection"`,
-		`{"ejection": {"interval": "1ms"}}`:                           `balancer: ejection: "interval" must be at least 10ms`,
+		`{"ejection": {"interval": "1ms"}}`:                           `balancer: ejection: "interval" must be at least 1s`,
 		`{"ejection": {"tolerance": 1.5}}`:                            `"tolerance" must be more than 0 and at most 1`,
 		`{"ejection": {"minHealthy": -1}}`:                            `"minHealthy" must be more than 0 and at most 1`,
 		`{"ejection": {"baseTime": "10s", "maxTime": "1s"}}`:          `"maxTime" must be at least "baseTime"`,

@@ -20,10 +20,11 @@ import (
 //
 // An instance is ejected after ConsecutiveFailures in a row, and when its share of
 // failures over an Interval is above that of all others by more than Tolerance and
-// by more than chance explains (three standard deviations). When its time is over
-// it is tried with one call at a time; after as many successes in a row as Trials
-// says it is back, and after a failure it is out again. Each Interval without an
-// ejection halves what the next one will last.
+// by more than chance explains (three standard deviations). How often busy instances
+// have answered is estimated, from one answer of 16. When its time is over it is
+// tried with one call at a time, or after 10 seconds with another one; after as many
+// successes in a row as Trials says it is back, and after a failure it is out again.
+// Each Interval without an ejection halves what the next one will last.
 //
 // Never are so many out that those left have less than MinHealthy of the weight of
 // all that are connected and do not drain: then those that have failed least are
@@ -34,8 +35,8 @@ type Ejection struct {
 	// ConsecutiveFailures ejects at once. The default is 5; a number that is never
 	// reached switches it off.
 	ConsecutiveFailures uint32 `json:"consecutiveFailures,omitzero"`
-	// Interval is the time over which shares of failures are compared. The default
-	// is 5s.
+	// Interval is the time over which shares of failures are compared, at least 1s:
+	// who compares more often meets chance more often. The default is 5s.
 	Interval Duration `json:"interval,omitzero"`
 	// MinCalls is how many calls an instance must have had in an Interval for its
 	// share to be compared. The default is 20.
@@ -66,7 +67,7 @@ func (e Ejection) complete() (Ejection, error) {
 	e.MinHealthy = cmp.Or(e.MinHealthy, 0.5)
 	e.Trials = cmp.Or(e.Trials, 3)
 	var r rules
-	r.want(e.Interval >= Duration(tickEvery), `"interval" must be at least %s`, tickEvery)
+	r.want(e.Interval >= Duration(time.Second), `"interval" must be at least 1s`)
 	r.want(e.Tolerance > 0 && e.Tolerance <= 1, `"tolerance" must be more than 0 and at most 1`)
 	r.want(e.BaseTime > 0, `"baseTime" must be more than 0`)
 	r.want(e.MaxTime >= e.BaseTime, `"maxTime" must be at least "baseTime"`)
@@ -93,21 +94,33 @@ func (e Ejection) orDefault() Ejection {
 }
 
 // record is how many calls an instance has had and how many of them failed.
-type record struct{ calls, failed float64 }
+type record struct{ calls, failed, estimated float64 } // estimated of the calls are
 
-func (r record) plus(o record) record  { return record{r.calls + o.calls, r.failed + o.failed} }
-func (r record) minus(o record) record { return record{r.calls - o.calls, r.failed - o.failed} }
-func (r record) share() float64        { return r.failed / max(1, r.calls) }
+func (r record) plus(o record) record {
+	return record{r.calls + o.calls, r.failed + o.failed, r.estimated + o.estimated}
+}
+
+func (r record) minus(o record) record {
+	return record{r.calls - o.calls, r.failed - o.failed, r.estimated - o.estimated}
+}
+
+func (r record) share() float64 { return r.failed / max(1, r.calls) }
+
+// deviation is the standard deviation of the share if each call fails with
+// probability p, and of that which comes from estimating how many there were.
+func (r record) deviation(p float64) float64 {
+	return math.Sqrt(p*(1-p)/r.calls + p*p*(sampled-1)*r.estimated/(r.calls*r.calls))
+}
 
 // outlies says whether one fails more than the others, beyond the tolerance and
-// beyond what chance explains: three standard deviations of the share that so many
-// calls have if all instances are alike.
+// beyond what chance explains: three standard deviations of the share, if all
+// instances are alike.
 func (e Ejection) outlies(one, others record) bool {
 	if one.calls < float64(e.MinCalls) || others.calls < float64(e.MinCalls) {
 		return false
 	}
 	p := one.plus(others).share()
-	chance := 3 * math.Sqrt(p*(1-p)/one.calls)
+	chance := 3 * one.deviation(p)
 	return one.share() > others.share()+max(e.Tolerance, chance)
 }
 
@@ -118,7 +131,8 @@ func (e *engine) compare(now time.Duration) {
 	var candidates []*child
 	for _, c := range e.order {
 		h := &c.health
-		h.window, h.counted = h.sample.since(h.counted, c.tally)
+		ended := c.tally.counts()
+		h.window, h.counted = ended.since(h.counted), ended
 		if h.suspect {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -335,25 +336,63 @@ func TestSwitchingEjectionOn(t *testing.T) {
 	})
 }
 
-// A trial that takes minutes does not keep an instance out for so long.
-func TestTrialThatDoesNotEnd(t *testing.T) {
+// nextTrial makes unary calls until one goes to a, which is left in hand.
+func (b *bed) nextTrial(within time.Duration) (done func(gbalancer.DoneInfo)) {
+	b.t.Helper()
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		result, err := b.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: b.t.Context(), FullMethodName: unaryMethod})
+		if err != nil || time.Since(began) > within {
+			b.t.Fatalf("no trial in %v, %v", within, err)
+		}
+		if b.idOf(result) == "a" {
+			return result.Done
+		}
+		result.Done(answeredOK)
+	}
+}
+
+// onTrial runs test with a first trial of a under way.
+func onTrial(t *testing.T, trials uint32, test func(b *bed, first func(gbalancer.DoneInfo))) {
+	t.Helper()
 	inBubble(t, func(t *testing.T, b *bed) {
-		b.up(configWith(RoundRobin{}, ejecting(), func(s *settings) { s.stall.Off = true }), fourServers...)
+		b.up(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.Trials = trials }), func(s *settings) { s.stall.Off = true }), fourServers...)
 		b.load(1000, time.Second, always("a", refusing))
 		b.wantSuspects("a")
-		for began := time.Now(); ; time.Sleep(time.Millisecond) {
-			result, err := b.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: t.Context(), FullMethodName: unaryMethod})
-			if err != nil || time.Since(began) > time.Minute {
-				t.Fatal("no trial", err)
-			}
-			if b.idOf(result) == "a" {
-				break
-			}
-			result.Done(answeredOK)
-		}
+		test(b, b.nextTrial(time.Minute))
+	})
+}
+
+// A trial that takes minutes does not keep an instance out for so long: another one
+// takes its place, and what becomes of it says nothing any more.
+func TestTrialThatDoesNotEnd(t *testing.T) {
+	onTrial(t, 3, func(b *bed, first func(gbalancer.DoneInfo)) {
 		b.load(100, 9*time.Second, healthy)
 		b.wantSuspects("a")
 		b.load(100, 2*time.Second, healthy)
+		b.wantSuspects()
+	})
+	onTrial(t, 1, func(b *bed, first func(gbalancer.DoneInfo)) {
+		b.load(100, 9900*time.Millisecond, healthy)
+		b.nextTrial(time.Second)(unavailable)
+		first(answeredOK)
+		b.wantSuspects("a")
+	})
+	onTrial(t, 3, func(b *bed, first func(gbalancer.DoneInfo)) { // one at a time
+		b.load(100, 9900*time.Millisecond, healthy)
+		b.nextTrial(time.Second)
+		first(answeredOK)
+		if calls := b.load(100, 9*time.Second, healthy); between(calls, "a", 0, time.Minute) > 0 {
+			t.Error("a got a call beside its trial")
+		}
+	})
+	onTrial(t, 3, func(b *bed, first func(gbalancer.DoneInfo)) { // and only streams follow
+		for range 4000 {
+			b.make(streamMethod, 0, healthy)
+			if time.Sleep(10 * time.Millisecond); b.now() > 15*time.Second {
+				first(answeredOK)
+				first = func(gbalancer.DoneInfo) {}
+			}
+		}
 		b.wantSuspects()
 	})
 }
@@ -368,13 +407,74 @@ func TestSuccessEndsARow(t *testing.T) {
 			b.load(100, 100*time.Millisecond, healthy)
 			b.wantSuspects()
 		}
-		late := b.find("a", "").tally // calls of a connection before
-		late.fail()
-		b.load(100, 100*time.Millisecond, healthy)
-		if n := late.consecutive.Load(); n != 0 {
-			t.Errorf("%d failures in a row after successes", n)
-		}
 	})
+}
+
+// Calls of a connection that the instance has no longer may fail for a while.
+func TestSuccessEndsARowOfAnotherConnection(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		cfg := configWith(RoundRobin{}, ejecting())
+		b.resolveWith(cfg, servers("a", "b")...)
+		b.ready("a", "b")
+		var late []func(gbalancer.DoneInfo)
+		for len(late) < 10 {
+			id, done, err := b.call(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id == "a" {
+				late = append(late, done)
+			} else {
+				done(answeredOK)
+			}
+		}
+		b.resolveWith(cfg, server("a", at("a2:1")), server("b"))
+		synctest.Wait()
+		for _, sc := range b.cc.SubConns() {
+			if sc.Addr == "a2:1" {
+				sc.Ready()
+			}
+		}
+		b.pass()
+		for _, done := range late {
+			done(unavailable)
+			b.find("a", "").conn.doneOrdinary(answeredOK)
+		}
+		b.wantSuspects()
+	})
+}
+
+// However calls come, what is estimated is near the truth: a third of failures is
+// found, and a fourteenth within the tolerance is not.
+func TestEstimatesOfBursts(t *testing.T) {
+	for _, every := range []time.Duration{5, 20, 40, 50, 70, 79, 80, 85, 100, 160} {
+		for failsOneIn, want := range map[int][]string{3: {"a"}, 14: nil} {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.up(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.ConsecutiveFailures = 1 << 30 })), fourServers...)
+				calls, answers := 0, 0.0
+				for range 5500 / every {
+					for range 400 {
+						b.make(unaryMethod, 0, func(id string, _ time.Duration) answer {
+							switch {
+							case id == "b":
+								answers++
+							case id == "a":
+								if calls++; calls%failsOneIn == 0 {
+									return refusing
+								}
+							}
+							return fast
+						})
+					}
+					time.Sleep(every * time.Millisecond)
+				}
+				b.wantSuspects(want...)
+				if estimate := b.find("b", "").tally.counts().since(counts{}).calls; math.Abs(estimate-answers) > 5*math.Sqrt(sampled*answers) {
+					t.Errorf("bursts every %d ms: %.0f answers are taken for %.0f", every, answers, estimate)
+				}
+			})
+		}
+	}
 }
 
 // Of a busy instance only some answers are counted and stand for all, and each ends
@@ -396,12 +496,42 @@ func TestBusyInstances(t *testing.T) {
 			})
 			b.wantSuspects(want...)
 			c := b.find("b", "")
-			if counted := float64(c.tally.good.Load()); counted > answers/7 {
+			ended := c.tally.counts()
+			if counted := float64(ended.good + ended.samples); counted > answers/8 {
 				t.Errorf("%.0f of %.0f answers were counted", counted, answers)
 			}
-			if estimate := float64(c.health.sample.good); math.Abs(estimate-answers) > answers/50 {
+			if estimate := ended.since(counts{}).calls; math.Abs(estimate-answers) > 5*math.Sqrt(sampled*answers) {
 				t.Errorf("%.0f answers are taken for %.0f", answers, estimate)
 			}
 		})
+	}
+}
+
+// What chance explains of the share of failures is as much as it makes of it.
+func TestDeviation(t *testing.T) {
+	const runs, calls = 2000, 2000
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, p := range []float64{0.02, 0.3, 0.7} {
+		for _, estimated := range []bool{false, true} {
+			var sum, squares, predicted float64
+			for range runs {
+				var now counts
+				for range calls {
+					switch {
+					case rng.Float64() < p:
+						now.failed++
+					case !estimated:
+						now.good++
+					case rng.IntN(sampled) == 0:
+						now.samples++
+					}
+				}
+				r := now.since(counts{})
+				sum, squares, predicted = sum+r.share(), squares+r.share()*r.share(), predicted+r.deviation(p)/runs
+			}
+			if got := math.Sqrt(squares/runs - (sum/runs)*(sum/runs)); math.Abs(got-predicted) > got/10 {
+				t.Errorf("share %v, estimated %v: deviates by %.4f, and %.4f is predicted", p, estimated, got, predicted)
+			}
+		}
 	}
 }

@@ -18,12 +18,12 @@ type health struct {
 	badness  float64
 	times    int           // how often in a row it was ejected
 	until    time.Duration // no trial before that
-	trying   bool          // a trial is offered or under way
-	offered  time.Duration // since when
+	trial    *trial        // offered or under way; nil for none
 	passed   int           // trials in a row
 	failures int           // failed trials of a stalled one
 
-	sample  sample
+	ticked  counts // at the last tick
+	busy    bool   // many answers have come between the last two ticks
 	window  record // since the last comparison with the others
 	counted counts // until then
 	pulse   pulse
@@ -49,18 +49,28 @@ const (
 // instance that has none comes back without.
 const maxOffer = 2 * time.Second
 
-// maxTrial is after how long another call is tried beside one that has not ended: it
-// may be one that takes minutes.
+// maxTrial is after how long another call is tried in the place of one that has not
+// ended, which may take minutes.
 const maxTrial = 10 * time.Second
+
+// trial is a call that tries a suspect.
+type trial struct {
+	conn    *conn
+	offered time.Duration
+}
 
 // failed is told of each failure of a call.
 func (e *engine) failed(c *conn) {
 	limit := e.limit.Load()
-	if limit == 0 || c.tally.consecutive.Load() < limit {
+	late := c.rank.Load() == rankLost
+	if limit == 0 || !late && c.tally.consecutive.Load() < limit {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if late { // the instance may have another connection now
+		e.noteAnswers(c.child)
+	}
 	e.ejectFailing(c.child)
 }
 
@@ -91,7 +101,8 @@ func (e *engine) stall(c *child, now time.Duration) {
 
 func (e *engine) suspect(c *child, why suspicion, badness float64, details string) {
 	h := &c.health
-	h.suspect, h.why, h.inUse, h.trying, h.passed, h.badness = true, why, false, false, 0, badness
+	e.withdraw(c)
+	h.suspect, h.why, h.inUse, h.trial, h.passed, h.badness = true, why, false, nil, 0, badness
 	e.rerank(c)
 	e.countEjection(string(why))
 	logger.Infof("%s is ejected, %s: %s", c.id, why, details)
@@ -101,10 +112,10 @@ func (e *engine) suspect(c *child, why suspicion, badness float64, details strin
 // reinstate gives an instance its share again.
 func (e *engine) reinstate(c *child, why string) {
 	h := &c.health
-	h.suspect, h.inUse, h.trying = false, false, false
+	e.withdraw(c)
+	h.suspect, h.inUse, h.trial = false, false, nil
 	h.pulse = pulse{heard: e.now()}
 	c.tally.forgive()
-	e.withdraw(c)
 	e.note(c)
 	e.rerank(c)
 	logger.Infof("%s is back: %s", c.id, why)
@@ -152,16 +163,21 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	if answered {
 		c.conn.onAnswer.Or(sayAlive)
 	}
-	h.sample.look(c.tally)
+	ended := c.tally.counts()
+	answers := ended.since(h.ticked).calls
+	h.busy = answers > busyAnswers || h.busy && answers > 0 // as an estimate it is rough
+	h.ticked = ended
 	e.noteAnswers(c)
 	switch {
 	case !h.suspect || now < h.until || c.draining || c.closing.Load():
-	case !h.trying && e.picker.trial.CompareAndSwap(nil, c.conn):
-		h.trying, h.offered = true, now
-	case h.trying && now-h.offered > maxOffer && e.lastPick > h.offered && e.withdraw(c):
+	case h.trial == nil:
+		if offer := (&trial{c.conn, now}); e.picker.trial.CompareAndSwap(nil, offer) {
+			h.trial = offer
+		}
+	case now-h.trial.offered > maxOffer && e.lastPick > h.trial.offered && e.withdraw(c):
 		e.reinstate(c, "no call to try it with")
-	case h.trying && now-h.offered > maxTrial && e.picker.trial.Load() != c.conn:
-		h.trying = false
+	case now-h.trial.offered > maxTrial && e.picker.trial.Load() != h.trial:
+		h.trial = nil // what becomes of it says nothing any more
 	}
 	return picked || answered || h.pulse.watching && c.tally.waiting() > 0
 }
@@ -190,8 +206,10 @@ func (e *engine) note(c *child) {
 
 // noteAnswers tells c's Dones what they have to do when a call was answered.
 func (e *engine) noteAnswers(c *child) {
-	set(&c.conn.onAnswer, countEnds, e.config.ejection.on() && c.health.sample.counting())
-	if c.tally.consecutive.Load() != 0 { // also of a connection before
+	count := e.config.ejection.on()
+	set(&c.conn.onAnswer, countGood, count && !c.health.busy)
+	set(&c.conn.onAnswer, countSome, count && c.health.busy)
+	if c.tally.consecutive.Load() != 0 { // of a connection before, or of connecting
 		set(&c.conn.onAnswer, endRow, true)
 	}
 }
@@ -205,21 +223,23 @@ func (e *engine) noteAll() {
 
 // withdraw takes back the offer of a trial, and says whether it was still there.
 func (e *engine) withdraw(c *child) bool {
-	if c.conn == nil || !e.picker.trial.CompareAndSwap(c.conn, nil) {
+	if c.health.trial == nil || !e.picker.trial.CompareAndSwap(c.health.trial, nil) {
 		return false
 	}
-	c.health.trying = false
+	c.health.trial = nil
 	return true
 }
 
-// tried notes how a trial of c ended.
-func (e *engine) tried(c *child, o outcome) {
+// tried notes how a trial ended.
+func (e *engine) tried(t *trial, o outcome) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	c := t.conn.child
 	h := &c.health
-	if h.trying = false; !h.suspect || c.gone || e.shut {
+	if h.trial != t || c.gone || e.shut {
 		return
 	}
+	h.trial = nil
 	switch {
 	case o == good:
 		if h.passed++; h.passed >= int(e.config.ejection.orDefault().Trials) {

@@ -119,7 +119,7 @@ func TestPicksAreCountedWhereSomebodyCollects(t *testing.T) {
 				b.picks(ctx, 10)
 				rec.Pin("b")
 				b.picks(ctx, 1)
-				b.picker.trial.Store(b.order[0].conn)
+				b.picker.trial.Store(&trial{conn: b.order[0].conn})
 				if _, err := b.picker.Pick(gbalancer.PickInfo{Ctx: t.Context(), FullMethodName: healthpb.Health_Check_FullMethodName}); err != nil {
 					t.Fatal(err)
 				}

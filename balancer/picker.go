@@ -18,9 +18,9 @@ import (
 type picker struct {
 	engine   *engine
 	snapshot atomic.Pointer[snapshot]
-	trial    atomic.Pointer[conn] // a suspect for the next unary call to try
-	asleep   atomic.Bool          // the engine does not look at the instances
-	clock    atomic.Int64         // the engine's at the last tick
+	trial    atomic.Pointer[trial] // for the next unary call to make
+	asleep   atomic.Bool           // the engine does not look at the instances
+	clock    atomic.Int64          // the engine's at the last tick
 	kinds    kinds
 	watches  stopwatches
 	picks    atomic.Int64 // since they were last recorded, if they are
@@ -62,8 +62,8 @@ func (p *picker) choose(s *snapshot, what call) (gbalancer.PickResult, error) {
 	if last, spent := what.rec.Spent(); spent {
 		return gbalancer.PickResult{}, spentError(last)
 	}
-	if c := p.takeTrial(what); c != nil {
-		return c.try(what), nil
+	if t := p.takeTrial(what); t != nil {
+		return t.begin(what), nil
 	}
 	c, o := s.choose(what.rec)
 	if o > objection(s.worst) { // somebody better may have come
@@ -126,19 +126,20 @@ func (p *picker) count(todo uint32) {
 	}
 }
 
-// takeTrial returns an instance that this call is to try, if there is one.
-func (p *picker) takeTrial(what call) *conn {
-	c := p.trial.Load()
-	if c == nil || p.kinds.of(what) != unaryCall || c.rank.Load() == rankLost || what.rec.Avoids(c.target.ID) || !p.trial.CompareAndSwap(c, nil) {
+// takeTrial returns the trial that this call is to be, if there is one.
+func (p *picker) takeTrial(what call) *trial {
+	t := p.trial.Load()
+	if t == nil || p.kinds.of(what) != unaryCall || t.conn.rank.Load() == rankLost || what.rec.Avoids(t.conn.target.ID) || !p.trial.CompareAndSwap(t, nil) {
 		return nil
 	}
-	return c
+	return t
 }
 
-// try returns what Pick returns for a call that tries a suspect.
-func (c *conn) try(what call) gbalancer.PickResult {
+// begin returns what Pick returns for the call that is the trial.
+func (t *trial) begin(what call) gbalancer.PickResult {
+	c := t.conn
 	c.child.engine.picker.count(c.onPick.Load())
-	tried := func(o outcome) { c.child.engine.tried(c.child, o) }
+	tried := func(o outcome) { c.child.engine.tried(t, o) }
 	if what.rec != nil {
 		return c.recorded(what, unaryCall, tried)
 	}

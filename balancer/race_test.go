@@ -105,14 +105,14 @@ func TestCountsWrap(t *testing.T) {
 	var tl tally
 	tl.good.Store(1<<32 - 2)
 	tl.failed.Store(1<<32 - 1)
-	s := sample{good: 1<<32 - 2, seen: 1<<32 - 2}
-	_, before := s.since(counts{}, &tl)
+	tl.samples.Store(1<<32 - 1)
+	before := tl.counts()
 	for range 3 {
 		tl.good.Add(1)
+		tl.samples.Add(1)
 		tl.fail()
 	}
-	s.look(&tl)
-	if got, _ := s.since(before, &tl); got != (record{calls: 6, failed: 3}) {
-		t.Errorf("counted %+v, want 3 of 6 failed", got)
+	if got := tl.counts().since(before); got != (record{calls: 6 + 3*sampled, failed: 3, estimated: 3 * sampled}) {
+		t.Errorf("counted %+v", got)
 	}
 }

@@ -32,7 +32,8 @@ const (
 const (
 	sayAlive  uint32 = 1 << iota // clear this
 	endRow                       // of failures: there have been some
-	countEnds                    // count the calls that have ended
+	countGood                    // count it
+	countSome                    // count one of sampled
 )
 
 // conn is a ready connection to an instance, with everything that a pick of it
@@ -105,8 +106,11 @@ func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context) (drain.Marks, 
 // answered does what is to be done when a call was answered.
 func (c *conn) answered() {
 	todo := c.onAnswer.Load()
-	if todo&countEnds != 0 {
+	switch {
+	case todo&countGood != 0:
 		c.tally.good.Add(1)
+	case todo&countSome != 0 && rand.Uint32()%sampled == 0:
+		c.tally.samples.Add(1)
 	}
 	if todo&endRow != 0 {
 		c.onAnswer.And(^endRow)

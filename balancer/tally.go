@@ -17,7 +17,8 @@ import (
 // know. It has a cache line of its own.
 type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
-	good        atomic.Uint32 // calls that were answered, as far as they are counted
+	good        atomic.Uint32 // calls that were answered and counted one by one
+	samples     atomic.Uint32 // those that stand for sampled answers each
 	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
 
@@ -85,10 +86,31 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 	return (code == codes.DeadlineExceeded || code == codes.Canceled) && ctx != nil && context.Cause(ctx) == pick.ErrTimeout
 }
 
+// Counting each answer of a busy instance costs more than it tells: of one that
+// gives more than so many between two ticks, one of sampled is counted.
+const (
+	busyAnswers = 40
+	sampled     = 16
+)
+
 // fail counts a call that speaks against the instance.
 func (t *tally) fail() {
 	t.failed.Add(1)
 	t.consecutive.Add(1)
+}
+
+// counts is a reading of what has ended how.
+type counts struct{ good, samples, failed uint32 }
+
+func (t *tally) counts() counts {
+	return counts{t.good.Load(), t.samples.Load(), t.failed.Load()}
+}
+
+// since is what has been added to an earlier reading.
+func (now counts) since(earlier counts) record {
+	failed := float64(now.failed - earlier.failed)
+	estimated := sampled * float64(now.samples-earlier.samples)
+	return record{calls: failed + float64(now.good-earlier.good) + estimated, failed: failed, estimated: estimated}
 }
 
 // The moving averages of latency.

@@ -63,12 +63,18 @@ func TestTimesDoNotOverflow(t *testing.T) {
 		b.stall(b.order[0], b.now())
 		b.mu.Unlock()
 		for range 200 {
-			b.tried(b.order[0], moot)
+			b.tried(underWay(b.order[0]), moot)
 		}
 		if wait := b.order[0].health.until - b.now(); wait != maxStalledTrial {
 			t.Errorf("after 200 trials in vain the next one is in %v, want %v", wait, maxStalledTrial)
 		}
 	})
+}
+
+// underWay is a trial of c.
+func underWay(c *child) *trial {
+	c.health.trial = &trial{conn: c.conn}
+	return c.health.trial
 }
 
 // How the trial of an instance ends that is gone by then changes nothing: its
@@ -83,7 +89,7 @@ func TestTrialOfARemovedInstance(t *testing.T) {
 		b.mu.Unlock()
 		b.pass()
 		b.resolveWith(cfg, servers("b")...)
-		b.tried(gone, good)
+		b.tried(underWay(gone), good)
 		if rank := gone.conn.rank.Load(); rank != rankLost {
 			t.Errorf("the removed connection has rank %d, as if it were ready", rank)
 		}
