@@ -19,10 +19,10 @@ type position struct {
 	phase atomic.Uint64
 	_     [64 - 8]byte
 
-	crowded atomic.Bool // calls collide
-	blocks  []block     // one for each processor
-	given   atomic.Uint32
-	nearest sync.Pool // of *block: the one that the processor had last
+	crowded atomic.Bool   // calls collide
+	blocks  []block       // one for each processor
+	given   atomic.Uint32 // how often a processor was given a block as its first
+	nearest sync.Pool     // of *block: the one that the processor had last
 }
 
 const (
@@ -39,9 +39,9 @@ const (
 
 // block is steps that are taken from a position and not made yet.
 type block struct {
-	phase atomic.Uint64 // and what is left
-	count atomic.Uint32 // blocks taken
-	_     [64 - 12]byte // a cache line of its own
+	phase atomic.Uint64  // and what is left
+	count atomic.Uint32  // blocks taken
+	_     [128 - 12]byte // so that no two share a cache line
 }
 
 // start moves to a random place, so that clients that start together do not all
@@ -49,7 +49,7 @@ type block struct {
 func (p *position) start() {
 	p.phase.Store(rand.Uint64())
 	p.blocks = make([]block, runtime.GOMAXPROCS(0))
-	p.nearest.New = func() any { return &p.blocks[int(p.given.Add(1))%len(p.blocks)] }
+	p.nearest.New = func() any { return &p.blocks[p.given.Add(1)%uint32(len(p.blocks))] }
 }
 
 // next makes a step, and returns where that leads.

@@ -57,13 +57,27 @@ func TestStepsOfABlock(t *testing.T) {
 	for _, n := range []int{1, 3, 5, 16, 1000} {
 		var at, other position
 		at.start()
+		at.blocks = at.blocks[:1]
 		other.phase.Store(at.phase.Load())
 		r, want := newRotation(tableOf(n), &at), newRotation(tableOf(n), &other)
 		for pick := range 20 * blockSteps {
 			at.crowded.Store(true)
-			if got, want := r.next(), want.next(); len(at.blocks) == 1 && got.target != want.target {
+			if got, want := r.next(), want.next(); got.target != want.target {
 				t.Fatalf("pick %d of %d instances: %s, want %s", pick, n, got.target.ID, want.target.ID)
 			}
+		}
+	}
+}
+
+// Blocks are handed out again and again, also after the count of it has wrapped.
+func TestBlocksAreHandedOutForEver(t *testing.T) {
+	var at position
+	at.start()
+	at.blocks = make([]block, 3)
+	at.given.Store(1<<31 - 2)
+	for range 3 {
+		if at.nearest.New() == nil {
+			t.Error("none")
 		}
 	}
 }

@@ -9,9 +9,10 @@ import (
 // get the same number of calls. Turns are in the order in which the resolver
 // first named the instances, from a random place.
 //
-// Where calls come so close together that they would wait for each other's turn,
-// each processor takes eight turns at a time for its calls: that many of each
-// processor's may be out of order and not made yet.
+// Where calls come so close together that they would wait for each other, each
+// processor takes eight picks in a row for its calls. What is left of those when
+// calls are rarer again is made the next time: an instance may be as many picks
+// behind as there are processors, and more by chance only.
 type RoundRobin struct{}
 
 func init() { register(RoundRobin{}, nil) }

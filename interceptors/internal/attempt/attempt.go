@@ -131,10 +131,7 @@ func (c *Call) Settle() error {
 // Succeed ends the call well.
 func (c *Call) Succeed() {
 	if c.policy.Max > 1 && !c.stream {
-		if answers := c.shared.Latency.Sample(); answers > 0 {
-			took := c.run.duration()
-			c.shared.Latency.Note(answers, took, c.run.began+took)
-		}
+		c.learn()
 	}
 	if c.policy.Observe != nil {
 		e := c.event(&c.run, nil)
@@ -142,6 +139,18 @@ func (c *Call) Succeed() {
 		c.policy.Observe(e)
 	}
 	c.end()
+}
+
+// learn takes note of how long the attempt took, or of some of many.
+func (c *Call) learn() {
+	latency := c.shared.Latency
+	if latency == nil {
+		latency = c.policy.Methods.Learn(c.method)
+	}
+	if answers := latency.Sample(c.run.began); answers > 0 {
+		took := c.run.duration()
+		latency.Note(answers, took, c.run.began+took)
+	}
 }
 
 // Fail ends the call with the last attempt's error, because of why, without

@@ -1,6 +1,7 @@
 package attempt
 
 import (
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"sync"
@@ -14,8 +15,8 @@ const (
 	remembered = 10 * time.Second
 	// enough is how many latencies say something about a method.
 	enough = 20
-	// sampled is how many answers one that is noted stands for where there are many
-	// times as many as enough.
+	// sampled is how many answers one stands for that is noted where there are many:
+	// so many times enough in a generation.
 	sampled = 8
 )
 
@@ -29,7 +30,7 @@ const (
 // generations, of which the older is forgotten when the younger has its age. A nil
 // Latency learns nothing.
 type Latency struct {
-	busy atomic.Bool // the younger generation is that large that some will do
+	busyUntil atomic.Int64 // so long one of sampled is noted; on the clock
 
 	mu      sync.Mutex    // guards all below; nothing is called under it
 	born    time.Duration // of the younger generation, on the clock
@@ -38,15 +39,19 @@ type Latency struct {
 	older   [buckets]uint32
 }
 
-func newLatency() *Latency { return &Latency{born: Now()} }
+func newLatency() *Latency {
+	l := &Latency{born: Now()}
+	l.busyUntil.Store(math.MinInt64)
+	return l
+}
 
-// Sample returns for how many answers the one that has just come is to be noted:
-// 0 if it is not.
-func (l *Latency) Sample() (answers uint32) {
+// Sample returns for how many answers one is to be noted that comes about now: 0 if
+// it is not.
+func (l *Latency) Sample(now time.Duration) (answers uint32) {
 	switch {
 	case l == nil:
 		return 0
-	case !l.busy.Load():
+	case now >= time.Duration(l.busyUntil.Load()):
 		return 1
 	case rand.Uint32()%sampled == 0:
 		return sampled
@@ -65,7 +70,9 @@ func (l *Latency) Note(answers uint32, d, now time.Duration) {
 	l.age(now)
 	l.younger[bucket(d)] += answers
 	l.count += answers
-	l.busy.Store(l.count >= sampled*enough)
+	if l.count >= sampled*enough {
+		l.busyUntil.Store(int64(l.born + remembered))
+	}
 }
 
 func (l *Latency) age(now time.Duration) {
@@ -81,7 +88,6 @@ func (l *Latency) age(now time.Duration) {
 	}
 	clear(l.younger[:])
 	l.count = 0
-	l.busy.Store(false)
 }
 
 // Quantile returns between what the share q of the recent attempts has taken, or

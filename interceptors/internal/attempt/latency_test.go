@@ -10,7 +10,7 @@ import (
 	"github.com/rollcall-go/rollcall/interceptors/internal/attempt"
 )
 
-func newLatency() *attempt.Latency { return attempt.NewMethods(nil).Of("m").Latency }
+func newLatency() *attempt.Latency { return attempt.NewMethods(nil).Learn("m") }
 
 func TestLatency(t *testing.T) {
 	l := newLatency()
@@ -28,7 +28,7 @@ func TestLatency(t *testing.T) {
 func TestNoLatency(t *testing.T) {
 	var l *attempt.Latency
 	l.Note(1, time.Second, attempt.Now())
-	if _, _, ok := l.Quantile(0.5); ok || l.Sample() != 0 {
+	if _, _, ok := l.Quantile(0.5); ok || l.Sample(0) != 0 {
 		t.Error("nobody knows something")
 	}
 }
@@ -40,7 +40,7 @@ func TestLatencyIsSampled(t *testing.T) {
 		l := newLatency()
 		note := func(n int, took time.Duration) (noted, answers int) {
 			for range n {
-				if each := l.Sample(); each > 0 {
+				if each := l.Sample(attempt.Now()); each > 0 {
 					l.Note(each, took, attempt.Now())
 					noted, answers = noted+1, answers+int(each)
 				}
@@ -58,9 +58,8 @@ func TestLatencyIsSampled(t *testing.T) {
 			t.Errorf("half take %v to %v", least, most)
 		}
 		time.Sleep(10 * time.Second)
-		l.Note(1, time.Second, attempt.Now())
-		if noted, _ := note(100, time.Second); noted != 100 {
-			t.Errorf("of 100 answers after a while %d are noted", noted)
+		if noted, _ := note(160, time.Second); noted != 160 {
+			t.Errorf("of 160 answers after a while %d are noted", noted)
 		}
 	})
 }
@@ -91,20 +90,24 @@ func TestLatencyIsForgotten(t *testing.T) {
 	})
 }
 
-// What a program hands on may have any number of method names.
+// What a program hands on may have any number of method names, of which those that
+// nobody answers are made up.
 func TestTooManyMethods(t *testing.T) {
 	m := attempt.NewMethods(attempt.NewBudgets(0.2, 10))
 	known := 0
 	for i := range 5000 {
 		name := fmt.Sprintf("/service/%d", i)
-		if m.Of(name).Latency != nil {
+		if m.Of("/made.up"+name).Latency != nil {
+			t.Fatal("something is known of a method that nobody has answered")
+		}
+		if m.Learn(name) != nil {
 			known++
 		}
 		if m.Of(name).Budget != m.Of("/service/0").Budget {
 			t.Fatalf("the budget of %s is not its service's", name)
 		}
 	}
-	if known != 1024 || m.Of("/service/0") != m.Of("/service/0") {
+	if known != 1024 || m.Learn("/service/0") == nil || m.Learn("/service/0") != m.Of("/service/0").Latency {
 		t.Errorf("%d methods are known", known)
 	}
 }

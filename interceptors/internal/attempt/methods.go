@@ -19,7 +19,7 @@ type Methods struct {
 // Method is what the calls of one method share.
 type Method struct {
 	Budget  *Budget  // its service's
-	Latency *Latency // nil for a method too many
+	Latency *Latency // nil as long as nothing is learnt of it
 }
 
 // NewMethods returns Methods with these budgets, and of which nothing is learnt yet.
@@ -30,14 +30,18 @@ func (m *Methods) Of(method string) *Method {
 	if known, ok := m.known.Load(method); ok {
 		return known.(*Method)
 	}
-	own := &Method{Budget: m.budgets.Of(method)}
+	return &Method{Budget: m.budgets.Of(method)}
+}
+
+// Learn returns what has been learnt of a method, which has answered and so is not
+// made up; nil if it is one too many.
+func (m *Methods) Learn(method string) *Latency {
 	if m.count.Load() >= maxMethods {
-		return own
+		return m.Of(method).Latency
 	}
-	own.Latency = newLatency()
-	known, others := m.known.LoadOrStore(method, own)
+	known, others := m.known.LoadOrStore(method, &Method{Budget: m.budgets.Of(method), Latency: newLatency()})
 	if !others {
 		m.count.Add(1)
 	}
-	return known.(*Method)
+	return known.(*Method).Latency
 }

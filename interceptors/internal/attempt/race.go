@@ -99,7 +99,7 @@ func (r *race) join() {
 		return
 	}
 	r.schedule(a)
-	a.run.scope.limitUnary(a.run.began, c.policy.Timeout)
+	a.run.scope.limitUnary(c.policy.Timeout)
 	var try Try
 	var opts []grpc.CallOption
 	try, opts, a.keep = c.beside(c.opts)

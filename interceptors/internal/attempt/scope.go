@@ -40,15 +40,15 @@ func (c *Call) enter(outrun bool) scope {
 	if timeout := c.limit(); timeout > 0 && c.stream {
 		s.limit = cancelAfter(timeout, s.cancel)
 	} else {
-		s.limitUnary(c.run.began, timeout)
+		s.limitUnary(timeout)
 	}
 	return s
 }
 
-// limitUnary gives the attempt, which began then, a timeout, if there is one.
-func (s *scope) limitUnary(began, timeout time.Duration) {
+// limitUnary gives the attempt a timeout, if there is one.
+func (s *scope) limitUnary(timeout time.Duration) {
 	if timeout > 0 {
-		s.ctx, s.release = context.WithDeadlineCause(s.ctx, at(began).Add(timeout), pick.ErrTimeout)
+		s.ctx, s.release = context.WithTimeoutCause(s.ctx, timeout, pick.ErrTimeout)
 	}
 }
 
