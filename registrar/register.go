@@ -125,7 +125,7 @@ func (l *life) report(e registry.Event) {
 	level := slog.LevelInfo
 	switch {
 	case e.Kind == registry.Collision:
-		level = slog.LevelError // it does not go away by itself
+		level = slog.LevelError // somebody has to see to it
 	case e.Err != nil:
 		level = slog.LevelWarn
 	}

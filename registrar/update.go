@@ -150,7 +150,8 @@ func (r *Registrar) grow(step int) bool {
 func (l *life) rewrite(ctx context.Context, entry registry.Registration) {
 	bounded, cancel := context.WithTimeout(ctx, l.opts.registerTimeout)
 	defer cancel()
-	if err := l.write(bounded, entry); err != nil && ctx.Err() == nil {
+	// That the ID is taken has been said, as an event.
+	if err := l.write(bounded, entry); err != nil && ctx.Err() == nil && !errors.Is(err, registry.ErrTaken) {
 		l.opts.logger.Warn("registrar: the registry does not know the change yet", slog.Any("error", err))
 	}
 }

@@ -41,6 +41,7 @@ func (b *beater) check(ctx context.Context) error {
 	for err == nil {
 		shown, failed := b.settle(ctx, v)
 		if shown != "" && shown != before && other == "" {
+			b.setHolder(shown)
 			b.send(registry.Collision, v.node, fmt.Errorf("another process has registered as %q: %s", b.id.Hostname, shown))
 		}
 		other = cmp.Or(other, shown)

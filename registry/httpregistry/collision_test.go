@@ -79,6 +79,35 @@ func TestAnIDThatAnotherProcessHasIsLeftToIt(t *testing.T) {
 	})
 }
 
+// So it is from the moment in which the process is told, while other nodes are still
+// asked.
+func TestAnUpdateAtTheCollision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		n.hang(three[1])
+		n.hang(three[2])
+		mine, other := instance("s", 1), instance("s", 1)
+		other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
+		r := mustRegister(t, n.client(three), mine)
+		node.put(other)
+		for e := range r.Events() {
+			if e.Kind == registry.Collision {
+				break
+			}
+		}
+		mine.Weight = 7
+		if err := r.Update(t.Context(), mine); !errors.Is(err, registry.ErrTaken) {
+			t.Errorf("update: %v", err)
+		}
+		pass(3 * time.Second)
+		snap, _ := n.client(three[:1]).Fetch(t.Context(), "s")
+		if got := append(snap.Instances, registry.Instance{})[0]; got.Life != other.Life {
+			t.Errorf("the registry shows %+v", got)
+		}
+	})
+}
+
 // An update does not replace the other process, and is written when that is gone.
 func TestAnUpdateLeavesAnIDToWhoHasIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -13,7 +13,8 @@ import (
 )
 
 // insist calls attempt until it works, with backoff and not before a node can be
-// tried. It ends with ctx, or when those that answer say that the request is bad.
+// tried. It ends with ctx, when those that answer say that the request is bad, or
+// when another process has the identity.
 func (c *Client) insist(ctx context.Context, attempt func(context.Context) error) error {
 	for n := 0; ; n++ {
 		err := attempt(ctx)
@@ -22,6 +23,9 @@ func (c *Client) insist(ctx context.Context, attempt func(context.Context) error
 		}
 		if f, ok := errors.AsType[*failure](err); ok && f.refused {
 			return fmt.Errorf("%w: %w", registry.ErrInvalid, err)
+		}
+		if errors.Is(err, registry.ErrTaken) {
+			return err
 		}
 		if ended(ctx) == nil {
 			backoff.Wait(ctx, retry.Delay(n))
@@ -51,9 +55,13 @@ func (r *registration) operate(ctx context.Context, op func(context.Context) err
 	return op(ctx)
 }
 
-// write registers what is wanted, at whichever node takes it.
+// write registers what is wanted, at whichever node takes it. What another process
+// has is left to that: the check that finds it gone registers.
 func (r *registration) write(ctx context.Context) error {
 	return r.operate(ctx, func(ctx context.Context) error {
+		if other := r.holder(); other != "" {
+			return fmt.Errorf("%w: %s", registry.ErrTaken, other)
+		}
 		return r.client.nodes.each(ctx, map[*node]bool{}, nil, r.post)
 	})
 }

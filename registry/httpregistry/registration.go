@@ -158,9 +158,6 @@ func (r *registration) update(ctx context.Context, inst registry.Instance) error
 	if err := r.want(inst); err != nil {
 		return err
 	}
-	if other := r.holder(); other != "" { // the next check that finds it gone writes
-		return fmt.Errorf("%w: %s", registry.ErrTaken, other)
-	}
 	err = r.client.insist(ctx, r.write)
 	if err == nil {
 		r.events.Send(registry.Event{Kind: registry.Registered})

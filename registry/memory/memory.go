@@ -34,7 +34,7 @@ func New() *Registry { return newClient(newStore()) }
 
 // Client returns another client of the same registry, as another process would
 // have: it may register what this one has registered (and takes the identity
-// over), and its Close does not touch this one.
+// over until it deregisters), and its Close does not touch this one.
 func (r *Registry) Client() *Registry { return newClient(r.store) }
 
 func newClient(s *store) *Registry {
@@ -65,7 +65,7 @@ func (r *Registry) Register(ctx context.Context, inst registry.Instance) (regist
 		return nil, errClosed
 	}
 	r.registrations[reg] = struct{}{}
-	r.store.put(reg, reg.inst)
+	r.store.register(reg, reg.inst)
 	return reg, nil
 }
 

@@ -65,21 +65,37 @@ func TestAnotherClientTakesAnIdentityOver(t *testing.T) {
 	}
 }
 
-func TestUpdateTakesAnIdentityBack(t *testing.T) {
-	first := memory.New()
-	defer first.Close()
-	second := first.Client()
-	defer second.Close()
-	one, two := register(t, first, "one"), register(t, second, "two")
-	if err := one.Update(t.Context(), one.Instance()); err != nil {
-		t.Error(err)
+// Those whose identity was taken have it again, one after the other.
+func TestIdentityComesBack(t *testing.T) {
+	var clients []*memory.Registry
+	var all []registry.Registration
+	for i, life := range []string{"one", "two", "three", "four"} {
+		clients = append(clients, memory.New())
+		if i > 0 {
+			clients[i] = clients[0].Client()
+		}
+		defer clients[i].Close()
+		all = append(all, register(t, clients[i], life))
 	}
-	if got := only(t, second); got.Life != "one" {
-		t.Errorf("registered is life %q, want the last writer's", got.Life)
+	for _, reg := range all[:2] {
+		inst := reg.Instance()
+		inst.Weight = 7
+		if err := reg.Update(t.Context(), inst); !errors.Is(err, registry.ErrTaken) {
+			t.Errorf("Update of %s: %v", inst.Life, err)
+		}
 	}
-	if e := <-two.Events(); e.Kind != registry.Collision {
-		t.Errorf("the other one is told %v, want a collision", e)
+	leave := func(i int, left string, weight uint32) {
+		t.Helper()
+		if err := all[i].Deregister(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := only(t, clients[0]); got.Life != left || got.Weight != weight {
+			t.Errorf("registered is life %q with weight %d, want %q with %d", got.Life, got.Weight, left, weight)
+		}
 	}
+	leave(2, "four", all[3].Instance().Weight) // which is not the one that is registered
+	leave(3, "two", 7)
+	leave(1, "one", 7)
 }
 
 func TestTimes(t *testing.T) {

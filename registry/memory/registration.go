@@ -48,7 +48,9 @@ func (g *registration) Update(ctx context.Context, inst registry.Instance) error
 		return fmt.Errorf("memory: update: %w", err)
 	}
 	g.inst = inst.Clone()
-	g.registry.store.put(g, g.inst)
+	if err := g.registry.store.update(g, g.inst); err != nil {
+		return fmt.Errorf("memory: update %s of %q: %w", inst.ID, inst.Service, err)
+	}
 	g.events.Send(registry.Event{Kind: registry.Registered})
 	return nil
 }

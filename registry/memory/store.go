@@ -29,39 +29,74 @@ type service struct {
 type entry struct {
 	owner *registration
 	inst  registry.Instance
+	taken []entry // whom it was taken from, and what they want: who was last is last
 }
 
 func newStore() *store { return &store{services: map[string]*service{}} }
 
-// put makes inst what is registered under its service and ID. Who owned that
+// register makes inst what is registered under its service and ID. Who owned that
 // before is told.
-func (s *store) put(owner *registration, inst registry.Instance) {
+func (s *store) register(owner *registration, inst registry.Instance) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	svc := s.service(inst.Service)
 	old, known := svc.instances[inst.ID]
 	inst.FirstRegistered = now
+	next := entry{owner: owner, inst: inst}
 	if known {
-		inst.FirstRegistered = old.inst.FirstRegistered
+		next.inst.FirstRegistered = old.inst.FirstRegistered
+		next.taken = append(old.taken, entry{owner: old.owner, inst: old.inst})
 	}
-	svc.instances[inst.ID] = entry{owner, inst}
+	svc.instances[inst.ID] = next
 	svc.publish(inst.Service, now)
-	if known && old.owner != owner {
+	if known {
 		old.owner.events.Send(registry.Event{Kind: registry.Collision, Node: source, Err: fmt.Errorf(
 			"memory: %s of %q was registered by another client, with life %q", inst.ID, inst.Service, inst.Life)})
 	}
 }
 
-// remove takes inst out, unless somebody else has taken its identity over.
+// update makes inst what owner has registered, or wants to when whoever has taken
+// its identity over is gone.
+func (s *store) update(owner *registration, inst registry.Instance) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	svc := s.service(inst.Service)
+	now := svc.instances[inst.ID]
+	if now.owner == owner {
+		inst.FirstRegistered = now.inst.FirstRegistered
+		now.inst = inst
+		svc.instances[inst.ID] = now
+		svc.publish(inst.Service, time.Now())
+		return nil
+	}
+	mine := &now.taken[slices.IndexFunc(now.taken, func(e entry) bool { return e.owner == owner })]
+	inst.FirstRegistered = mine.inst.FirstRegistered
+	mine.inst = inst
+	return fmt.Errorf("%w, with life %q", registry.ErrTaken, now.inst.Life)
+}
+
+// remove takes out what owner has registered. Whom that was taken from has it again.
 func (s *store) remove(owner *registration, inst registry.Instance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	svc := s.service(inst.Service)
-	if svc.instances[inst.ID].owner == owner {
+	now := svc.instances[inst.ID]
+	last := len(now.taken) - 1
+	switch {
+	case now.owner != owner:
+		now.taken = slices.DeleteFunc(now.taken, func(e entry) bool { return e.owner == owner })
+		svc.instances[inst.ID] = now
+		return
+	case last < 0:
 		delete(svc.instances, inst.ID)
-		svc.publish(inst.Service, time.Now())
+	default:
+		before := now.taken[last]
+		before.taken = now.taken[:last]
+		svc.instances[inst.ID] = before
+		before.owner.events.Send(registry.Event{Kind: registry.Registered})
 	}
+	svc.publish(inst.Service, time.Now())
 }
 
 // topic returns where the state of the service is told.

@@ -257,6 +257,19 @@ var registrationMutants = map[string][]spoil{
 			return spoiledRegistration{Registration: good, events: func() <-chan registry.Event { return nil }}
 		}),
 	},
+	"Registration/Update leaves an identity to who has taken it": {
+		spoilUpdate(func(good registry.Registration, ctx context.Context, inst registry.Instance) error {
+			return plain(good.Update(ctx, inst))
+		}),
+		spoilUpdate(func(good registry.Registration, ctx context.Context, inst registry.Instance) error {
+			before := good.Instance()
+			err := good.Update(ctx, inst)
+			if err != nil { // and the change is forgotten
+				good.Update(ctx, before)
+			}
+			return err
+		}),
+	},
 	"Registration/Update and Deregister take turns": {
 		func(ctx context.Context, good registry.Registry) registry.Registry {
 			return spoiled{Registry: good, register: func(c context.Context, inst registry.Instance) (registry.Registration, error) {

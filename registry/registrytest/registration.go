@@ -167,6 +167,20 @@ var registrationChecks = []check{
 		w.event(reg, registry.Collision)
 	}},
 
+	{name: "Registration/Update leaves an identity to who has taken it", run: func(w *world) {
+		reg, other, update := w.register(w.client(), w.instance(0)), w.instance(1), w.instance(0)
+		other.ID = reg.Instance().ID
+		taken := w.register(w.client(), other)
+		w.event(reg, registry.Collision)
+		update.Weight = 7
+		if err := reg.Update(w.within(), update); !errors.Is(err, registry.ErrTaken) {
+			w.Errorf("Update of an instance whose identity was taken: %v, want ErrTaken", err)
+		}
+		w.stays(set(other))
+		w.deregister(taken)
+		w.stranger(set(update))
+	}},
+
 	{name: "Registration/Update and Deregister take turns", run: func(w *world) {
 		reg, ctx := w.register(w.client(), w.instance(0)), w.within()
 		var wg sync.WaitGroup
