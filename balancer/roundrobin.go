@@ -11,8 +11,8 @@ import (
 //
 // Where calls come so close together that they would wait for each other, each
 // processor takes eight picks in a row for its calls. What is left of those when
-// calls are rarer again is made the next time: an instance may be as many picks
-// behind as there are processors, and more by chance only.
+// calls are rarer again is made the next time: an instance may be one pick behind
+// for each processor.
 type RoundRobin struct{}
 
 func init() { register(RoundRobin{}, nil) }

@@ -26,7 +26,7 @@ type Record struct {
 	limit   atomic.Int32 // of attempts; 0 for none
 	unary   atomic.Bool
 	asked   atomic.Bool // whether instances are asked for
-	touched atomic.Bool // false as long as mu guards nothing but zeros
+	touched atomic.Bool // false as long as there is nothing that a balancer looks for
 
 	mu        sync.Mutex // call.mu guards all below; nothing is called under it
 	notPicked int        // picks that led to no attempt

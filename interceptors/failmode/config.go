@@ -23,7 +23,7 @@ type config struct {
 	idempotent func(method string) bool
 	methods    *methods
 	budgets    *attempt.Budgets
-	shared     *attempt.Methods
+	shared     *attempt.Methods // by calls, with the budgets
 	hedging    *attempt.Hedging
 	logger     *slog.Logger
 	warned     *sync.Once
