@@ -447,7 +447,7 @@ func TestSuccessEndsARowOfAnotherConnection(t *testing.T) {
 // However calls come, what is estimated is near the truth: a third of failures is
 // found, and a fourteenth within the tolerance is not.
 func TestEstimatesOfBursts(t *testing.T) {
-	for _, every := range []time.Duration{5, 20, 40, 50, 70, 79, 80, 85, 100, 160} {
+	for _, every := range []time.Duration{20, 40, 50, 79, 85, 160} {
 		for failsOneIn, want := range map[int][]string{3: {"a"}, 14: nil} {
 			inBubble(t, func(t *testing.T, b *bed) {
 				b.up(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.ConsecutiveFailures = 1 << 30 })), fourServers...)
@@ -504,6 +504,42 @@ func TestBusyInstances(t *testing.T) {
 				t.Errorf("%.0f answers are taken for %.0f", answers, estimate)
 			}
 		})
+	}
+}
+
+// Whoever picks and whatever else is to be known of a call, what is counted of it is
+// near the truth, and a small part.
+func TestAnswersAreSampledByEveryPicker(t *testing.T) {
+	for _, p := range []Picker{Random{}, RoundRobin{}, WeightedRoundRobin{}, P2C{}, LeastRequest{ChoiceCount: 2}} {
+		for _, withRecord := range []bool{false, true} {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.up(configWith(p, ejecting()), fourServers...)
+				answers := 0.0
+				for i := range 40_000 {
+					ctx := t.Context()
+					if withRecord {
+						ctx, _ = b.recorded()
+					}
+					result, err := b.picker.Pick(gbalancer.PickInfo{Ctx: ctx, FullMethodName: unaryMethod})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if result.Done(answeredOK); b.idOf(result) == "b" {
+						answers++
+					}
+					if i%400 == 0 {
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+				ended := b.find("b", "").tally.counts()
+				if counted := float64(ended.good + ended.samples); counted > answers/8 {
+					t.Errorf("%v, record %v: %.0f of %.0f answers were counted", p.name(), withRecord, counted, answers)
+				}
+				if estimate := ended.since(counts{}).calls; math.Abs(estimate-answers) > 5*math.Sqrt(sampled*answers) {
+					t.Errorf("%v, record %v: %.0f answers are taken for %.0f", p.name(), withRecord, answers, estimate)
+				}
+			})
+		}
 	}
 }
 

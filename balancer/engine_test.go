@@ -257,14 +257,14 @@ func TestPickThatFindsAnotherHasRefreshed(t *testing.T) {
 		p := &b.picker
 		old := p.snapshot.Load()
 		// the second pick has looked at the snapshot
-		c, o := old.choose(nil)
+		c, o, _ := old.choose(nil)
 		// the first pick
 		if _, _, err := b.call(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		// the second goes on, as in Pick
 		if o > objection(old.worst) {
-			c, _ = b.refresh().choose(nil)
+			c, _, _ = b.refresh().choose(nil)
 		}
 		if c == nil {
 			before := b.cc.Published()

@@ -204,11 +204,10 @@ func (e *engine) note(c *child) {
 	e.noteAnswers(c)
 }
 
-// noteAnswers tells c's Dones what they have to do when a call was answered.
+// noteAnswers sees to it that what has to be known of c's answers is counted.
 func (e *engine) noteAnswers(c *child) {
-	count := e.config.ejection.on()
-	set(&c.conn.onAnswer, countGood, count && !c.health.busy)
-	set(&c.conn.onAnswer, countSome, count && c.health.busy)
+	set(&c.conn.onPick, countSome, e.config.ejection.on() && c.health.busy)
+	set(&c.conn.onAnswer, countGood, e.config.ejection.on())
 	if c.tally.consecutive.Load() != 0 { // of a connection before, or of connecting
 		set(&c.conn.onAnswer, endRow, true)
 	}

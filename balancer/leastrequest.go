@@ -60,8 +60,9 @@ type leastLoaded struct {
 	choices int
 }
 
-func (l *leastLoaded) next() *conn {
-	best := l.draw(rand.Uint64())
+func (l *leastLoaded) next() (c *conn, dice uint64) {
+	random := rand.Uint64()
+	best := l.draw(random)
 	least := best.load()
 	for range l.choices - 1 {
 		if c := l.draw(rand.Uint64()); c != best {
@@ -70,7 +71,7 @@ func (l *leastLoaded) next() *conn {
 			}
 		}
 	}
-	return best.conn
+	return best.conn, random
 }
 
 // load is how many calls are in hand, for the share: that of an average one counts

@@ -37,7 +37,7 @@ const neglected = time.Second
 
 type twoChoices struct{ lottery[*contender] }
 
-func (t *twoChoices) next() *conn {
+func (t *twoChoices) next() (c *conn, dice uint64) {
 	random := rand.Uint64()
 	a := t.draw(random)
 	b := t.draw(random<<32 | random>>32)
@@ -48,9 +48,9 @@ func (t *twoChoices) next() *conn {
 		a, b = b, a
 	}
 	if b.isNeglected() {
-		return b.conn
+		return b.conn, random
 	}
-	return a.conn
+	return a.conn, random
 }
 
 // isBetter says whether c will probably answer sooner than o. Who has not answered
@@ -72,29 +72,30 @@ func (c *contender) isNeglected() bool {
 // stopwatch measures a call without a record. It is used again, so that no call
 // allocates one.
 type stopwatch struct {
-	conn  *conn
-	count uint64 // what the call counts in hand
-	began time.Duration
-	done  func(gbalancer.DoneInfo)
+	conn   *conn
+	count  uint64 // what the call counts in hand
+	counts standing
+	began  time.Duration
+	done   func(gbalancer.DoneInfo)
 }
 
 // stopwatches are those that are not in use.
 type stopwatches struct{ pool sync.Pool }
 
-func (s *stopwatches) start(c *conn, count uint64) gbalancer.PickResult {
+func (s *stopwatches) start(c *conn, count uint64, counts standing) gbalancer.PickResult {
 	w, ok := s.pool.Get().(*stopwatch)
 	if !ok {
 		w = new(stopwatch)
 		w.done = func(info gbalancer.DoneInfo) {
-			c, count, began := w.conn, w.count, w.began
+			of := *w
 			w.conn = nil
 			s.pool.Put(w)
-			c.tally.leave(count)
-			_, o := c.done(info, nil)
-			c.took(began, o)
+			of.conn.tally.leave(of.count)
+			_, o := of.conn.done(info, nil, of.counts)
+			of.conn.took(of.began, o)
 		}
 	}
-	w.conn, w.count, w.began = c, count, c.child.engine.now()
+	w.conn, w.count, w.counts, w.began = c, count, counts, c.child.engine.now()
 	c.tally.enter(count)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: w.done}
 }

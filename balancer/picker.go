@@ -3,6 +3,7 @@ package balancer
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync/atomic"
 
 	gbalancer "google.golang.org/grpc/balancer"
@@ -41,14 +42,17 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	if !what.rec.Fresh() || p.trial.Load() != nil {
 		return p.choose(s, what)
 	}
-	c := s.schedule.next()
+	c, dice := s.schedule.next()
+	todo := c.onPick.Load()
 	switch {
 	case c.rank.Load() > s.worst:
 		return p.choose(s, what)
-	case c.onPick.Load() != 0:
-		return p.use(s, c, what), nil
+	case todo&^countSome != 0:
+		return p.use(s, c, what, dice), nil
 	case what.rec != nil:
-		return c.recorded(what, 0, nil), nil
+		return c.recorded(what, 0, standingOf(todo, dice), nil), nil
+	case todo != 0:
+		return c.unrecorded(0, standingOf(todo, dice)), nil
 	default:
 		return c.ordinary, nil
 	}
@@ -65,26 +69,26 @@ func (p *picker) choose(s *snapshot, what call) (gbalancer.PickResult, error) {
 	if t := p.takeTrial(what); t != nil {
 		return t.begin(what), nil
 	}
-	c, o := s.choose(what.rec)
+	c, o, dice := s.choose(what.rec)
 	if o > objection(s.worst) { // somebody better may have come
 		if fresh := p.engine.refresh(); fresh != s {
 			s = fresh
-			c, o = s.choose(what.rec)
+			c, o, dice = s.choose(what.rec)
 		}
 	}
 	if what.rec.Elsewhere() && (c == nil || o >= avoided) {
 		return nobodyElse(what.rec)
 	}
 	if c != nil {
-		return p.use(s, c, what), nil
+		return p.use(s, c, what, dice), nil
 	}
 	return nothing(what.rec, waiting{p.engine})
 }
 
 // use returns what Pick returns for this connection. By the calls that take their
 // time the engine also learns that calls are made again.
-func (p *picker) use(s *snapshot, c *conn, what call) gbalancer.PickResult {
-	todo, timed, count := c.onPick.Load(), false, uint64(0)
+func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.PickResult {
+	todo, timed, inHand := c.onPick.Load(), false, uint64(0)
 	if todo != 0 || s.measured {
 		kind := p.kinds.of(what)
 		if todo&takeTime != 0 {
@@ -94,7 +98,7 @@ func (p *picker) use(s *snapshot, c *conn, what call) gbalancer.PickResult {
 		}
 		timed = kind == unaryCall && (s.measured || todo&takeTime != 0)
 		if todo&countHand != 0 {
-			count = kind
+			inHand = kind
 		}
 		p.count(todo)
 	}
@@ -103,19 +107,16 @@ func (p *picker) use(s *snapshot, c *conn, what call) gbalancer.PickResult {
 			c.tally.picked.Store(now)
 		}
 	}
-	switch {
+	switch counts := standingOf(todo, dice); {
 	case what.rec == nil && timed:
-		return p.watches.start(c, count)
-	case what.rec == nil && count != 0:
-		c.tally.enter(count)
-		return c.counted[count>>32]
+		return p.watches.start(c, inHand, counts)
 	case what.rec == nil:
-		return c.ordinary
+		return c.unrecorded(inHand, counts)
 	case timed:
 		began := p.engine.now()
-		return c.recorded(what, count, func(o outcome) { c.took(began, o) })
+		return c.recorded(what, inHand, counts, func(o outcome) { c.took(began, o) })
 	default:
-		return c.recorded(what, count, nil)
+		return c.recorded(what, inHand, counts, nil)
 	}
 }
 
@@ -141,12 +142,12 @@ func (t *trial) begin(what call) gbalancer.PickResult {
 	c.child.engine.picker.count(c.onPick.Load())
 	tried := func(o outcome) { c.child.engine.tried(t, o) }
 	if what.rec != nil {
-		return c.recorded(what, unaryCall, tried)
+		return c.recorded(what, unaryCall, forItself, tried)
 	}
 	c.tally.enter(unaryCall)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
 		c.tally.leave(unaryCall)
-		_, o := c.done(info, nil)
+		_, o := c.done(info, nil, forItself)
 		tried(o)
 	}}
 }
@@ -194,7 +195,7 @@ func (e *engine) pickPinned(id string, what call) (gbalancer.PickResult, error) 
 	if err != nil {
 		return nothing(what.rec, err)
 	}
-	return e.picker.use(e.picker.snapshot.Load(), conn, what), nil
+	return e.picker.use(e.picker.snapshot.Load(), conn, what, rand.Uint64()), nil
 }
 
 // spentError ends a call that has made all attempts it may. gRPC would lose what

@@ -27,8 +27,8 @@ type Picker interface {
 // positions and counters, and safe for concurrent use.
 type schedule interface {
 	// next is whose turn it is. The engine asks again when it has a reason not to
-	// use that one.
-	next() *conn
+	// use that one. dice is different for each pick of the same one.
+	next() (c *conn, dice uint64)
 }
 
 // pickers decode the configuration of each picker, by its name. Each picker's

@@ -22,7 +22,10 @@ func (Random) schedule(ready []*conn, shares []uint32, _ *position) schedule {
 // raffle picks who is drawn.
 type raffle struct{ lottery[*conn] }
 
-func (r raffle) next() *conn { return r.draw(rand.Uint64()) }
+func (r raffle) next() (c *conn, dice uint64) {
+	random := rand.Uint64()
+	return r.draw(random), random
+}
 
 // lottery draws one of its tickets, each with the same probability, and then one
 // of the two that are on it.

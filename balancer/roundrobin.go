@@ -39,7 +39,8 @@ func newRotation(table []*conn, at *position) *rotation {
 // next returns the entry of the table that the position points to after one more
 // step. As steps are whole numbers, one entry is returned twice in a row once in
 // 2⁶⁴/len(table) picks.
-func (r *rotation) next() *conn {
-	i, _ := bits.Mul64(r.at.next(r.step), uint64(len(r.table)))
-	return r.table[i]
+func (r *rotation) next() (c *conn, dice uint64) {
+	phase := r.at.next(r.step)
+	i, _ := bits.Mul64(phase, uint64(len(r.table)))
+	return r.table[i], phase
 }

@@ -27,7 +27,8 @@ func scheduled(p Picker, at *position, weights ...uint32) schedule {
 func draw(s schedule, n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
-		ids[i] = s.next().target.ID
+		c, _ := s.next()
+		ids[i] = c.target.ID
 	}
 	return ids
 }

@@ -10,7 +10,7 @@ func TestCacheLines(t *testing.T) {
 	if got := unsafe.Sizeof(conn{}); got != 256 {
 		t.Errorf("a conn has %d bytes, want 256: then its first 64 share a cache line", got)
 	}
-	if got := unsafe.Offsetof(conn{}.counted); got != 64 {
+	if got := unsafe.Offsetof(conn{}.dones); got != 64 {
 		t.Errorf("what picks read has %d bytes, want 64", got)
 	}
 	if got := unsafe.Sizeof(tally{}); got != 64 {

@@ -26,6 +26,7 @@ const (
 	takeTime   uint32 = 1 << iota // of the next unary call
 	countHand                     // count the calls in hand
 	countPicks                    // count the pick
+	countSome                     // the call may count for several, or for none
 )
 
 // What Done has to do when a call was answered.
@@ -33,7 +34,6 @@ const (
 	sayAlive  uint32 = 1 << iota // clear this
 	endRow                       // of failures: there have been some
 	countGood                    // count it
-	countSome                    // count one of sampled
 )
 
 // conn is a ready connection to an instance, with everything that a pick of it
@@ -49,20 +49,22 @@ type conn struct {
 	child    *child
 	tally    *tally
 
-	counted [2]gbalancer.PickResult // for those that count in hand: streams, unary calls
-	target  pick.Target
-	_       [80]byte // so that its size is a power of two, which Go aligns to cache lines
+	dones  [len(kindsInHand)][standings]func(gbalancer.DoneInfo) // for calls without a record
+	target pick.Target
+	_      [72]byte // so that its size is a power of two, which Go aligns to cache lines
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
-	conn.ordinary = gbalancer.PickResult{SubConn: sc, Done: conn.doneOrdinary}
-	for i, kind := range []uint64{streamCall, unaryCall} {
-		conn.counted[i] = gbalancer.PickResult{SubConn: sc, Done: func(info gbalancer.DoneInfo) {
-			conn.tally.leave(kind)
-			conn.doneOrdinary(info)
-		}}
+	for kind, inHand := range kindsInHand {
+		for counts := range standings {
+			conn.dones[kind][counts] = func(info gbalancer.DoneInfo) {
+				conn.tally.leave(inHand)
+				conn.doneUnrecorded(info, counts)
+			}
+		}
 	}
+	conn.ordinary = gbalancer.PickResult{SubConn: sc, Done: conn.doneOrdinary}
 	conn.onPick.Store(takeTime)
 	conn.onAnswer.Store(sayAlive)
 	return conn
@@ -71,9 +73,18 @@ func newConn(c *child, sc gbalancer.SubConn) *conn {
 // doneOrdinary is the Done of a call of which nothing is known but this.
 func (c *conn) doneOrdinary(info gbalancer.DoneInfo) {
 	if !plain(&info) {
-		c.done(info, nil)
+		c.done(info, nil, forItself)
 	} else if c.onAnswer.Load() != 0 {
-		c.answered()
+		c.answered(forItself)
+	}
+}
+
+// doneUnrecorded is the Done of other calls without a record.
+func (c *conn) doneUnrecorded(info gbalancer.DoneInfo, counts standing) {
+	if !plain(&info) {
+		c.done(info, nil, counts)
+	} else if todo := c.onAnswer.Load(); todo&^countGood != 0 || todo != 0 && counts != forNone {
+		c.answered(counts)
 	}
 }
 
@@ -84,14 +95,14 @@ func plain(info *gbalancer.DoneInfo) bool {
 }
 
 // done takes note of how a call has ended. ctx is the attempt's, if known.
-func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context) (drain.Marks, outcome) {
+func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context, counts standing) (drain.Marks, outcome) {
 	marks, o := c.marks(info.Trailer), judge(info, ctx)
 	if marks.Closing && o == bad {
 		o = moot // it says so itself
 	}
 	switch {
 	case o == good:
-		c.answered()
+		c.answered(counts)
 	case o == bad:
 		c.tally.fail()
 		set(&c.onAnswer, endRow, true)
@@ -104,13 +115,10 @@ func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context) (drain.Marks, 
 }
 
 // answered does what is to be done when a call was answered.
-func (c *conn) answered() {
+func (c *conn) answered(counts standing) {
 	todo := c.onAnswer.Load()
-	switch {
-	case todo&countGood != 0:
-		c.tally.good.Add(1)
-	case todo&countSome != 0 && rand.Uint32()%sampled == 0:
-		c.tally.samples.Add(1)
+	if todo&countGood != 0 {
+		c.tally.succeed(counts)
 	}
 	if todo&endRow != 0 {
 		c.onAnswer.And(^endRow)
@@ -125,20 +133,26 @@ func (c *conn) alive() {
 	}
 }
 
-// recorded is what Pick returns for a call with a record. count is what it counts
-// in hand; ended may be nil and is called with the outcome.
-func (c *conn) recorded(what call, count uint64, ended func(outcome)) gbalancer.PickResult {
-	c.tally.enter(count)
+// unrecorded is what Pick returns for a call without a record.
+func (c *conn) unrecorded(inHand uint64, counts standing) gbalancer.PickResult {
+	c.tally.enter(inHand)
+	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: c.dones[kindInHand(inHand)][counts]}
+}
+
+// recorded is what Pick returns for a call with a record. ended may be nil and is
+// called with the outcome.
+func (c *conn) recorded(what call, inHand uint64, counts standing, ended func(outcome)) gbalancer.PickResult {
+	c.tally.enter(inHand)
 	ctx, rec := what.ctx, what.rec
 	attempt := rec.Begin(c.target)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
-		c.tally.leave(count)
+		c.tally.leave(inHand)
 		if ended == nil && plain(&info) {
-			c.answered()
+			c.answered(counts)
 			rec.End(attempt, pick.Answered, nil)
 			return
 		}
-		marks, o := c.done(info, ctx)
+		marks, o := c.done(info, ctx, counts)
 		if class, used := classify(info, marks); used {
 			if info.Err != nil {
 				rec.Advise(attempt, advice(info))
@@ -213,13 +227,14 @@ const maxTurns = 8
 // choose returns the connection for a call with this record and what speaks
 // against it, or nil if none is ready any more. It is where hints are honoured,
 // for all pickers.
-func (s *snapshot) choose(rec *pick.Record) (*conn, objection) {
+func (s *snapshot) choose(rec *pick.Record) (c *conn, o objection, dice uint64) {
 	for range min(maxTurns, len(s.ready)) {
-		if c := s.schedule.next(); c.rank.Load() <= s.worst && !rec.Avoids(c.target.ID) {
-			return c, objection(s.worst)
+		if c, dice = s.schedule.next(); c.rank.Load() <= s.worst && !rec.Avoids(c.target.ID) {
+			return c, objection(s.worst), dice
 		}
 	}
-	return s.search(rec)
+	c, o = s.search(rec)
+	return c, o, rand.Uint64()
 }
 
 // objection is what speaks against picking a connection: its rank, and more if

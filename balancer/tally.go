@@ -32,11 +32,16 @@ type tally struct {
 	_ [8]byte
 }
 
-// The kinds of calls, as they are counted in hand.
+// The kinds of calls, as they are counted in hand; 0 is for calls that are not.
 const (
 	streamCall uint64 = 1
 	unaryCall  uint64 = 1 + 1<<32
 )
+
+var kindsInHand = [...]uint64{0, streamCall, unaryCall}
+
+// kindInHand is the index of one of them.
+func kindInHand(kind uint64) uint64 { return kind&1 + kind>>32 }
 
 // enter and leave count a call of this kind in hand; 0 counts nothing.
 func (t *tally) enter(kind uint64) { t.add(kind) }
@@ -87,11 +92,44 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 }
 
 // Counting each answer of a busy instance costs more than it tells: of one that
-// gives more than so many between two ticks, one of sampled is counted.
+// gives more than so many between two ticks, one of sampled calls is counted.
 const (
 	busyAnswers = 40
 	sampled     = 16
 )
+
+// standing is for how many a call counts that is answered.
+type standing uint8
+
+const (
+	forNone standing = iota
+	forItself
+	forSampled
+	standings
+)
+
+// standingOf is that of a pick, for which so much is to be done.
+func standingOf(todo uint32, dice uint64) standing {
+	const golden = 0x9e3779b97f4a7c15 // spreads dice that differ in a few bits only
+	switch {
+	case todo&countSome == 0:
+		return forItself
+	case dice*golden < 1<<64/sampled:
+		return forSampled
+	default:
+		return forNone
+	}
+}
+
+// succeed counts a call that was answered.
+func (t *tally) succeed(counts standing) {
+	switch counts {
+	case forItself:
+		t.good.Add(1)
+	case forSampled:
+		t.samples.Add(1)
+	}
+}
 
 // fail counts a call that speaks against the instance.
 func (t *tally) fail() {
