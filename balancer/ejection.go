@@ -20,8 +20,8 @@ import (
 //
 // An instance is ejected after ConsecutiveFailures in a row, and when its share of
 // failures over an Interval is above that of all others by more than Tolerance and
-// by more than chance explains (three standard deviations). How often busy instances
-// have answered is estimated, from one answer of 16. When its time is over it is
+// by more than chance explains (three standard deviations). How often instances have
+// answered that do so thousands of times is estimated. When its time is over it is
 // tried with one call at a time, or after 10 seconds with another one; after as many
 // successes in a row as Trials says it is back, and after a failure it is out again.
 // Each Interval without an ejection halves what the next one will last.
@@ -94,7 +94,10 @@ func (e Ejection) orDefault() Ejection {
 }
 
 // record is how many calls an instance has had and how many of them failed.
-type record struct{ calls, failed, estimated float64 } // estimated of the calls are
+type record struct {
+	calls, failed float64
+	estimated     float64 // so many of the calls are, from a sample
+}
 
 func (r record) plus(o record) record {
 	return record{r.calls + o.calls, r.failed + o.failed, r.estimated + o.estimated}
@@ -107,7 +110,7 @@ func (r record) minus(o record) record {
 func (r record) share() float64 { return r.failed / max(1, r.calls) }
 
 // deviation is the standard deviation of the share if each call fails with
-// probability p, and of that which comes from estimating how many there were.
+// probability p; that the number of calls is an estimate adds to it.
 func (r record) deviation(p float64) float64 {
 	return math.Sqrt(p*(1-p)/r.calls + p*p*(sampled-1)*r.estimated/(r.calls*r.calls))
 }

@@ -23,7 +23,7 @@ type health struct {
 	failures int           // failed trials of a stalled one
 
 	ticked  counts // at the last tick
-	busy    bool   // many answers have come between the last two ticks
+	busy    bool   // its answers are sampled
 	window  record // since the last comparison with the others
 	counted counts // until then
 	pulse   pulse
@@ -53,10 +53,11 @@ const maxOffer = 2 * time.Second
 // ended, which may take minutes.
 const maxTrial = 10 * time.Second
 
-// trial is a call that tries a suspect.
+// trial is the offer to a call to try a suspect, and that call.
 type trial struct {
 	conn    *conn
 	offered time.Duration
+	begun   atomic.Int64 // when a call took the offer; 0 before
 }
 
 // failed is told of each failure of a call.
@@ -165,18 +166,18 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	}
 	ended := c.tally.counts()
 	answers := ended.since(h.ticked).calls
-	h.busy = answers > busyAnswers || h.busy && answers > 0 // as an estimate it is rough
+	h.busy = (answers > busyAnswers || h.busy && answers > 0) && ended.since(h.counted).calls > enoughAnswers
 	h.ticked = ended
 	e.noteAnswers(c)
 	switch {
 	case !h.suspect || now < h.until || c.draining || c.closing.Load():
 	case h.trial == nil:
-		if offer := (&trial{c.conn, now}); e.picker.trial.CompareAndSwap(nil, offer) {
+		if offer := (&trial{conn: c.conn, offered: now}); e.picker.trial.CompareAndSwap(nil, offer) {
 			h.trial = offer
 		}
 	case now-h.trial.offered > maxOffer && e.lastPick > h.trial.offered && e.withdraw(c):
 		e.reinstate(c, "no call to try it with")
-	case now-h.trial.offered > maxTrial && e.picker.trial.Load() != h.trial:
+	case h.trial.begun.Load() != 0 && now-time.Duration(h.trial.begun.Load()) > maxTrial:
 		h.trial = nil // what becomes of it says nothing any more
 	}
 	return picked || answered || h.pulse.watching && c.tally.waiting() > 0
@@ -204,11 +205,11 @@ func (e *engine) note(c *child) {
 	e.noteAnswers(c)
 }
 
-// noteAnswers sees to it that what has to be known of c's answers is counted.
+// noteAnswers tells them what to do so that c's answers are known.
 func (e *engine) noteAnswers(c *child) {
-	set(&c.conn.onPick, countSome, e.config.ejection.on() && c.health.busy)
-	set(&c.conn.onAnswer, countGood, e.config.ejection.on())
-	if c.tally.consecutive.Load() != 0 { // of a connection before, or of connecting
+	set(&c.conn.onPick, sampleAnswers, e.config.ejection.on() && c.health.busy)
+	set(&c.conn.onAnswer, countAnswers, e.config.ejection.on())
+	if c.tally.consecutive.Load() != 0 { // calls of another connection have failed, or connecting has
 		set(&c.conn.onAnswer, endRow, true)
 	}
 }

@@ -72,17 +72,17 @@ func (c *contender) isNeglected() bool {
 // stopwatch measures a call without a record. It is used again, so that no call
 // allocates one.
 type stopwatch struct {
-	conn   *conn
-	count  uint64 // what the call counts in hand
-	counts standing
-	began  time.Duration
-	done   func(gbalancer.DoneInfo)
+	conn  *conn
+	count uint64 // what the call counts in hand
+	as    standing
+	began time.Duration
+	done  func(gbalancer.DoneInfo)
 }
 
 // stopwatches are those that are not in use.
 type stopwatches struct{ pool sync.Pool }
 
-func (s *stopwatches) start(c *conn, count uint64, counts standing) gbalancer.PickResult {
+func (s *stopwatches) start(c *conn, count uint64, as standing) gbalancer.PickResult {
 	w, ok := s.pool.Get().(*stopwatch)
 	if !ok {
 		w = new(stopwatch)
@@ -91,11 +91,11 @@ func (s *stopwatches) start(c *conn, count uint64, counts standing) gbalancer.Pi
 			w.conn = nil
 			s.pool.Put(w)
 			of.conn.tally.leave(of.count)
-			_, o := of.conn.done(info, nil, of.counts)
+			_, o := of.conn.done(info, nil, of.as)
 			of.conn.took(of.began, o)
 		}
 	}
-	w.conn, w.count, w.counts, w.began = c, count, counts, c.child.engine.now()
+	w.conn, w.count, w.as, w.began = c, count, as, c.child.engine.now()
 	c.tally.enter(count)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: w.done}
 }

@@ -47,7 +47,7 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	switch {
 	case c.rank.Load() > s.worst:
 		return p.choose(s, what)
-	case todo&^countSome != 0:
+	case todo&^sampleAnswers != 0:
 		return p.use(s, c, what, dice), nil
 	case what.rec != nil:
 		return c.recorded(what, 0, standingOf(todo, dice), nil), nil
@@ -107,16 +107,16 @@ func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.Pic
 			c.tally.picked.Store(now)
 		}
 	}
-	switch counts := standingOf(todo, dice); {
+	switch as := standingOf(todo, dice); {
 	case what.rec == nil && timed:
-		return p.watches.start(c, inHand, counts)
+		return p.watches.start(c, inHand, as)
 	case what.rec == nil:
-		return c.unrecorded(inHand, counts)
+		return c.unrecorded(inHand, as)
 	case timed:
 		began := p.engine.now()
-		return c.recorded(what, inHand, counts, func(o outcome) { c.took(began, o) })
+		return c.recorded(what, inHand, as, func(o outcome) { c.took(began, o) })
 	default:
-		return c.recorded(what, inHand, counts, nil)
+		return c.recorded(what, inHand, as, nil)
 	}
 }
 
@@ -133,6 +133,8 @@ func (p *picker) takeTrial(what call) *trial {
 	if t == nil || p.kinds.of(what) != unaryCall || t.conn.rank.Load() == rankLost || what.rec.Avoids(t.conn.target.ID) || !p.trial.CompareAndSwap(t, nil) {
 		return nil
 	}
+	t.begun.Store(max(1, int64(p.engine.now())))
+	p.engine.wake()
 	return t
 }
 
@@ -142,12 +144,12 @@ func (t *trial) begin(what call) gbalancer.PickResult {
 	c.child.engine.picker.count(c.onPick.Load())
 	tried := func(o outcome) { c.child.engine.tried(t, o) }
 	if what.rec != nil {
-		return c.recorded(what, unaryCall, forItself, tried)
+		return c.recorded(what, unaryCall, asOne, tried)
 	}
 	c.tally.enter(unaryCall)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
 		c.tally.leave(unaryCall)
-		_, o := c.done(info, nil, forItself)
+		_, o := c.done(info, nil, asOne)
 		tried(o)
 	}}
 }

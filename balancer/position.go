@@ -52,19 +52,21 @@ func (p *position) start() {
 	p.nearest.New = func() any { return &p.blocks[p.given.Add(1)%uint32(len(p.blocks))] }
 }
 
-// next makes a step, and returns where that leads.
-func (p *position) next(step uint64) (phase uint64) {
+// next makes a step, and returns where that leads. dice is another one whenever it
+// leads there again.
+func (p *position) next(step uint64) (phase, dice uint64) {
 	if !p.crowded.Load() {
 		now := p.phase.Load()
 		if next := now + step; p.phase.CompareAndSwap(now, next) {
-			return next
+			return next, next
 		}
 		p.crowded.Store(true)
 	}
 	b := p.nearest.Get().(*block)
 	phase = p.nextOf(b, step)
+	dice = phase + uint64(b.count.Load())<<32
 	p.nearest.Put(b)
-	return phase
+	return phase, dice
 }
 
 // nextOf is next for a step of a block, or of the next one when that has none left.

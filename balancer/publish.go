@@ -99,6 +99,7 @@ const shortLived = 5 * time.Second
 
 func (e *engine) lose(c *child) {
 	c.conn.rank.Store(rankLost)
+	set(&c.conn.onAnswer, endRow, true)
 	e.withdraw(c)
 	if c.edition == e.edition {
 		e.lost++

@@ -40,7 +40,7 @@ func newRotation(table []*conn, at *position) *rotation {
 // step. As steps are whole numbers, one entry is returned twice in a row once in
 // 2⁶⁴/len(table) picks.
 func (r *rotation) next() (c *conn, dice uint64) {
-	phase := r.at.next(r.step)
+	phase, dice := r.at.next(r.step)
 	i, _ := bits.Mul64(phase, uint64(len(r.table)))
-	return r.table[i], phase
+	return r.table[i], dice
 }

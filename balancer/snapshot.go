@@ -23,17 +23,17 @@ const (
 
 // What Pick has to do for a connection besides returning it.
 const (
-	takeTime   uint32 = 1 << iota // of the next unary call
-	countHand                     // count the calls in hand
-	countPicks                    // count the pick
-	countSome                     // the call may count for several, or for none
+	takeTime      uint32 = 1 << iota // of the next unary call
+	countHand                        // count the calls in hand
+	countPicks                       // count the pick
+	sampleAnswers                    // let the answer count as several, or as none
 )
 
 // What Done has to do when a call was answered.
 const (
-	sayAlive  uint32 = 1 << iota // clear this
-	endRow                       // of failures: there have been some
-	countGood                    // count it
+	sayAlive     uint32 = 1 << iota // clear this
+	endRow                          // of failures
+	countAnswers                    // count it
 )
 
 // conn is a ready connection to an instance, with everything that a pick of it
@@ -57,10 +57,10 @@ type conn struct {
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
 	for kind, inHand := range kindsInHand {
-		for counts := range standings {
-			conn.dones[kind][counts] = func(info gbalancer.DoneInfo) {
+		for as := range standings {
+			conn.dones[kind][as] = func(info gbalancer.DoneInfo) {
 				conn.tally.leave(inHand)
-				conn.doneUnrecorded(info, counts)
+				conn.doneUnrecorded(info, as)
 			}
 		}
 	}
@@ -73,18 +73,18 @@ func newConn(c *child, sc gbalancer.SubConn) *conn {
 // doneOrdinary is the Done of a call of which nothing is known but this.
 func (c *conn) doneOrdinary(info gbalancer.DoneInfo) {
 	if !plain(&info) {
-		c.done(info, nil, forItself)
+		c.done(info, nil, asOne)
 	} else if c.onAnswer.Load() != 0 {
-		c.answered(forItself)
+		c.answered(asOne)
 	}
 }
 
 // doneUnrecorded is the Done of other calls without a record.
-func (c *conn) doneUnrecorded(info gbalancer.DoneInfo, counts standing) {
+func (c *conn) doneUnrecorded(info gbalancer.DoneInfo, as standing) {
 	if !plain(&info) {
-		c.done(info, nil, counts)
-	} else if todo := c.onAnswer.Load(); todo&^countGood != 0 || todo != 0 && counts != forNone {
-		c.answered(counts)
+		c.done(info, nil, as)
+	} else if todo := c.onAnswer.Load(); todo&^countAnswers != 0 || todo != 0 && as != asNone {
+		c.answered(as)
 	}
 }
 
@@ -95,14 +95,14 @@ func plain(info *gbalancer.DoneInfo) bool {
 }
 
 // done takes note of how a call has ended. ctx is the attempt's, if known.
-func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context, counts standing) (drain.Marks, outcome) {
+func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context, as standing) (drain.Marks, outcome) {
 	marks, o := c.marks(info.Trailer), judge(info, ctx)
 	if marks.Closing && o == bad {
 		o = moot // it says so itself
 	}
 	switch {
 	case o == good:
-		c.answered(counts)
+		c.answered(as)
 	case o == bad:
 		c.tally.fail()
 		set(&c.onAnswer, endRow, true)
@@ -115,13 +115,15 @@ func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context, counts standin
 }
 
 // answered does what is to be done when a call was answered.
-func (c *conn) answered(counts standing) {
+func (c *conn) answered(as standing) {
 	todo := c.onAnswer.Load()
-	if todo&countGood != 0 {
-		c.tally.succeed(counts)
+	if todo&countAnswers != 0 {
+		c.tally.succeed(as)
 	}
 	if todo&endRow != 0 {
-		c.onAnswer.And(^endRow)
+		if c.rank.Load() != rankLost { // whose calls cannot know when others fail
+			c.onAnswer.And(^endRow)
+		}
 		c.tally.consecutive.Store(0)
 	}
 	c.alive()
@@ -134,25 +136,25 @@ func (c *conn) alive() {
 }
 
 // unrecorded is what Pick returns for a call without a record.
-func (c *conn) unrecorded(inHand uint64, counts standing) gbalancer.PickResult {
+func (c *conn) unrecorded(inHand uint64, as standing) gbalancer.PickResult {
 	c.tally.enter(inHand)
-	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: c.dones[kindInHand(inHand)][counts]}
+	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: c.dones[kindInHand(inHand)][as]}
 }
 
 // recorded is what Pick returns for a call with a record. ended may be nil and is
 // called with the outcome.
-func (c *conn) recorded(what call, inHand uint64, counts standing, ended func(outcome)) gbalancer.PickResult {
+func (c *conn) recorded(what call, inHand uint64, as standing, ended func(outcome)) gbalancer.PickResult {
 	c.tally.enter(inHand)
 	ctx, rec := what.ctx, what.rec
 	attempt := rec.Begin(c.target)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
 		c.tally.leave(inHand)
 		if ended == nil && plain(&info) {
-			c.answered(counts)
+			c.answered(as)
 			rec.End(attempt, pick.Answered, nil)
 			return
 		}
-		marks, o := c.done(info, ctx, counts)
+		marks, o := c.done(info, ctx, as)
 		if class, used := classify(info, marks); used {
 			if info.Err != nil {
 				rec.Advise(attempt, advice(info))

@@ -91,42 +91,51 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 	return (code == codes.DeadlineExceeded || code == codes.Canceled) && ctx != nil && context.Cause(ctx) == pick.ErrTimeout
 }
 
-// Counting each answer of a busy instance costs more than it tells: of one that
-// gives more than so many between two ticks, one of sampled calls is counted.
+// Counting each answer of a busy instance costs more than it tells. Where so many
+// have been counted that estimates are good enough, and more than busyAnswers come
+// between two ticks, one of sampled calls counts for all.
 const (
-	busyAnswers = 40
-	sampled     = 16
+	enoughAnswers = 1000
+	busyAnswers   = 40
+	sampled       = 16
 )
 
-// standing is for how many a call counts that is answered.
+// standing is what the answer to a call counts as.
 type standing uint8
 
 const (
-	forNone standing = iota
-	forItself
-	forSampled
+	asNone standing = iota
+	asOne
+	asSampled // as many
 	standings
 )
 
-// standingOf is that of a pick, for which so much is to be done.
+// standingOf is that of a call for which so much is to be done at the pick.
 func standingOf(todo uint32, dice uint64) standing {
-	const golden = 0x9e3779b97f4a7c15 // spreads dice that differ in a few bits only
 	switch {
-	case todo&countSome == 0:
-		return forItself
-	case dice*golden < 1<<64/sampled:
-		return forSampled
+	case todo&sampleAnswers == 0:
+		return asOne
+	case mix(dice) < 1<<64/sampled:
+		return asSampled
 	default:
-		return forNone
+		return asNone
 	}
 }
 
+// mix makes numbers that differ little differ in all bits (the last steps of
+// SplitMix64).
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
 // succeed counts a call that was answered.
-func (t *tally) succeed(counts standing) {
-	switch counts {
-	case forItself:
+func (t *tally) succeed(as standing) {
+	switch as {
+	case asOne:
 		t.good.Add(1)
-	case forSampled:
+	case asSampled:
 		t.samples.Add(1)
 	}
 }

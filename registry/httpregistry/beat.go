@@ -157,7 +157,7 @@ func (r *registration) keep(ctx context.Context) {
 // alive and a write replace it: then all that is done is to look whether it still has.
 func (b *beater) do(ctx context.Context, t task) error {
 	switch {
-	case t != taskCheck && b.holder() != "":
+	case b.holder() != "":
 		b.schedule(t, beatDelay(b.client.heartbeat))
 		return b.check(ctx)
 	case t == taskCheck && !myTurn(b.size):

@@ -1,7 +1,6 @@
 package httpregistry
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,21 +36,29 @@ func (b *beater) check(ctx context.Context) error {
 	defer cancel()
 	b.size = v.size
 	var errs []error
-	var other string
+	var free []view // where there is nobody else
 	for err == nil {
-		shown, failed := b.settle(ctx, v)
-		if shown != "" && shown != before && other == "" {
-			b.setHolder(shown)
-			b.send(registry.Collision, v.node, fmt.Errorf("another process has registered as %q: %s", b.id.Hostname, shown))
+		if other := b.stranger(v); other != "" {
+			b.setHolder(other)
+			if other != before {
+				b.send(registry.Collision, v.node, fmt.Errorf("another process has registered as %q: %s", b.id.Hostname, other))
+			}
+			return errors.Join(errs...)
 		}
-		other = cmp.Or(other, shown)
-		errs = append(errs, failed)
+		if before == "" {
+			errs = append(errs, b.settle(ctx, v))
+		} else {
+			free = append(free, v)
+		}
 		if !myTurn(v.size) {
 			break
 		}
 		v, err = b.look(others, tried)
 	}
-	b.setHolder(other)
+	b.setHolder("")
+	for _, v := range free {
+		errs = append(errs, b.settle(ctx, v))
+	}
 	return errors.Join(errs...)
 }
 
@@ -86,22 +93,29 @@ func (b *beater) look(ctx context.Context, tried map[*node]bool) (v view, err er
 	return v, err
 }
 
-// settle registers the instance at a node that does not show it as it was stored,
-// unless what it shows is another process, which is returned.
-func (b *beater) settle(ctx context.Context, v view) (other string, err error) {
-	if v.entry == nil {
-		return "", b.restore(ctx, v.node, "it does not show the instance")
+// stranger describes the process that the view shows in place of this one; "" if it
+// shows none, or an older content or predecessor, which has won a race between nodes.
+func (b *beater) stranger(v view) string {
+	if v.entry == nil || v.older() {
+		return ""
 	}
 	shown, _, err := decode(*v.entry)
 	stored := b.Instance()
-	if err == nil && shown.Equal(stored) {
-		return "", nil
+	if err == nil && shown.Life == stored.Life && (shown.Life != "" || slices.Equal(shown.Addrs, stored.Addrs)) {
+		return ""
 	}
-	ours := err == nil && shown.Life == stored.Life && (shown.Life != "" || slices.Equal(shown.Addrs, stored.Addrs))
-	if ours || v.older() { // an older content or predecessor has won a race between nodes
-		return "", b.operate(ctx, func(ctx context.Context) error { return b.client.nodes.on(ctx, v.node, b.post) })
+	return fmt.Sprintf("life %q at %v", shown.Life, v.entry.Addrs)
+}
+
+// settle registers the instance at a node that does not show it as it was stored.
+func (b *beater) settle(ctx context.Context, v view) error {
+	if v.entry == nil {
+		return b.restore(ctx, v.node, "it does not show the instance")
 	}
-	return fmt.Sprintf("life %q at %v", shown.Life, v.entry.Addrs), nil
+	if shown, _, err := decode(*v.entry); err == nil && shown.Equal(b.Instance()) {
+		return nil
+	}
+	return b.operate(ctx, func(ctx context.Context) error { return b.client.nodes.on(ctx, v.node, b.post) })
 }
 
 // older says whether the entry is certainly from before our register: by the node's

@@ -139,6 +139,59 @@ func TestAnUpdateLeavesAnIDToWhoHasIt(t *testing.T) {
 	})
 }
 
+// Nothing is written at the other nodes either.
+func TestNothingIsWrittenAfterACollision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		nodes := n.lazyNodes()
+		c := n.client(three)
+		c.nodes.start = 0
+		other := instance("s", 1)
+		other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
+		r := mustRegister(t, c, instance("s", 1))
+		pass(100 * time.Millisecond)
+		nodes[0].put(other)
+		for e := range r.Events() {
+			if e.Kind == registry.Collision {
+				break
+			}
+		}
+		since := time.Now()
+		pass(time.Hour)
+		for i, node := range nodes {
+			if got := node.asked(wire.PathRegister, since); len(got) > 0 {
+				t.Errorf("node %d was asked to register %d times after the collision", i, len(got))
+			}
+		}
+	})
+}
+
+// In a large service, too, who has lost its ID only looks.
+func TestCollisionInALargeService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		node := n.registry(three[0])
+		for i := range 5000 {
+			inst := instance("s", i+10)
+			inst.Addrs = []string{"h" + inst.ID + ":1"}
+			node.put(inst)
+		}
+		mine, other := instance("s", 1), instance("s", 1)
+		other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
+		r := mustRegister(t, n.client(three[:1], WithMaxResponse(1<<30)), mine)
+		node.put(other)
+		for e := range r.Events() {
+			if e.Kind == registry.Collision {
+				break
+			}
+		}
+		pass(20 * time.Minute)
+		if got := eventsOf(r); len(got) > 0 {
+			t.Errorf("events: %v", got)
+		}
+	})
+}
+
 // At a node that has missed the register a predecessor is one all the same, by that
 // node's own clock, and another process is another.
 func TestWhoIsRegisteredAtAnotherNode(t *testing.T) {

@@ -29,7 +29,7 @@ type service struct {
 type entry struct {
 	owner *registration
 	inst  registry.Instance
-	taken []entry // whom it was taken from, and what they want: who was last is last
+	taken []entry // from previous owners, the latest last: what they want
 }
 
 func newStore() *store { return &store{services: map[string]*service{}} }
@@ -92,6 +92,7 @@ func (s *store) remove(owner *registration, inst registry.Instance) {
 		delete(svc.instances, inst.ID)
 	default:
 		before := now.taken[last]
+		now.taken[last] = entry{}
 		before.taken = now.taken[:last]
 		svc.instances[inst.ID] = before
 		before.owner.events.Send(registry.Event{Kind: registry.Registered})
