@@ -617,6 +617,20 @@ func TestSamplesOfEveryTurn(t *testing.T) {
 	}
 }
 
+// So few answers that an estimate of them were rough are counted one by one.
+func TestFewAnswersAreNotSampled(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
+		for range 20 {
+			b.load(30_000, 30*time.Millisecond, healthy)
+			time.Sleep(7 * time.Second)
+		}
+		if ended := b.find("b", "").tally.counts(); ended.samples != 0 || ended.good != 20*225 {
+			t.Errorf("%+v", ended)
+		}
+	})
+}
+
 // What chance explains of the share of failures is as much as it makes of it.
 func TestDeviation(t *testing.T) {
 	const runs, calls = 2000, 2000
