@@ -41,7 +41,8 @@ const (
 type block struct {
 	phase atomic.Uint64  // and what is left
 	count atomic.Uint32  // blocks taken
-	_     [128 - 12]byte // so that no two share a cache line
+	salt  uint64         // for dice: blocks begin at the same phases again and again
+	_     [128 - 24]byte // so that no two share a cache line
 }
 
 // start moves to a random place, so that clients that start together do not all
@@ -49,6 +50,9 @@ type block struct {
 func (p *position) start() {
 	p.phase.Store(rand.Uint64())
 	p.blocks = make([]block, runtime.GOMAXPROCS(0))
+	for i := range p.blocks {
+		p.blocks[i].salt = rand.Uint64()
+	}
 	p.nearest.New = func() any { return &p.blocks[p.given.Add(1)%uint32(len(p.blocks))] }
 }
 
@@ -64,7 +68,7 @@ func (p *position) next(step uint64) (phase, dice uint64) {
 	}
 	b := p.nearest.Get().(*block)
 	phase = p.nextOf(b, step)
-	dice = phase + uint64(b.count.Load())<<32
+	dice = phase + b.salt + uint64(b.count.Load())*0x9e3779b97f4a7c15
 	p.nearest.Put(b)
 	return phase, dice
 }
