@@ -426,9 +426,11 @@ func TestTrialsOfRareCalls(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) { // and one trial at a time
 		b.up(configWith(RoundRobin{}, ejecting(), func(s *settings) { s.stall.Off = true }), fourServers...)
 		b.load(1000, time.Second, always("a", refusing))
-		time.Sleep(3 * time.Second)
-		b.make(streamMethod, 0, healthy)
-		time.Sleep(15 * time.Second)
+		b.mu.Lock()
+		c := b.find("a", "")
+		c.health.trial = &trial{conn: c.conn, offered: b.now() - 15*time.Second}
+		b.picker.trial.Store(c.health.trial)
+		b.mu.Unlock()
 		b.nextTrial(time.Second)
 		if calls := b.load(100, 9*time.Second, healthy); between(calls, "a", 0, time.Minute) > 0 {
 			t.Error("a got a call beside its trial")

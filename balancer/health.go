@@ -166,7 +166,9 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	}
 	ended := c.tally.counts()
 	answers := ended.since(h.ticked).calls
-	h.busy = (answers > busyAnswers || h.busy && answers > 0) && ended.since(h.counted).calls > enoughAnswers
+	// Calls in hand when this changes are counted as what they were not begun as, so
+	// it does so rarely.
+	h.busy = (h.busy || answers > busyAnswers) && ended.since(h.counted).calls > enoughAnswers
 	h.ticked = ended
 	e.noteAnswers(c)
 	switch {
@@ -208,7 +210,7 @@ func (e *engine) note(c *child) {
 // noteAnswers tells them what to do so that c's answers are known.
 func (e *engine) noteAnswers(c *child) {
 	set(&c.conn.onPick, sampleAnswers, e.config.ejection.on() && c.health.busy)
-	set(&c.conn.onAnswer, countAnswers, e.config.ejection.on())
+	set(&c.conn.onAnswer, countAnswers, e.config.ejection.on() && !c.health.busy)
 	if c.tally.consecutive.Load() != 0 { // calls of another connection have failed, or connecting has
 		set(&c.conn.onAnswer, endRow, true)
 	}

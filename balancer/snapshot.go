@@ -83,7 +83,7 @@ func (c *conn) doneOrdinary(info gbalancer.DoneInfo) {
 func (c *conn) doneUnrecorded(info gbalancer.DoneInfo, as standing) {
 	if !plain(&info) {
 		c.done(info, nil, as)
-	} else if todo := c.onAnswer.Load(); todo&^countAnswers != 0 || todo != 0 && as != asNone {
+	} else if todo := c.onAnswer.Load(); as == asSampled || todo != 0 {
 		c.answered(as)
 	}
 }
@@ -117,7 +117,7 @@ func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context, as standing) (
 // answered does what is to be done when a call was answered.
 func (c *conn) answered(as standing) {
 	todo := c.onAnswer.Load()
-	if todo&countAnswers != 0 {
+	if todo&countAnswers != 0 || as == asSampled {
 		c.tally.succeed(as)
 	}
 	if todo&endRow != 0 {
@@ -135,8 +135,12 @@ func (c *conn) alive() {
 	}
 }
 
-// unrecorded is what Pick returns for a call without a record.
+// unrecorded is what Pick returns for a call without a record. Where answers are
+// sampled, nothing is to be known of most.
 func (c *conn) unrecorded(inHand uint64, as standing) gbalancer.PickResult {
+	if inHand == 0 && as != asSampled {
+		return c.ordinary
+	}
 	c.tally.enter(inHand)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: c.dones[kindInHand(inHand)][as]}
 }

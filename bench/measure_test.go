@@ -93,6 +93,10 @@ func (m *measured) again() {
 	}
 	for range retries {
 		c := m.measure()
+		if m.times < maxTimes && c.wall*float64(m.times) < float64(slice)/4 { // it was calibrated in a bad moment
+			m.times *= 2
+			continue
+		}
 		undisturbed := !m.parallel || c.busy >= 0.95*float64(runtime.GOMAXPROCS(0))*c.wall
 		switch {
 		case undisturbed == m.undisturbed || len(m.costs) == 0:
