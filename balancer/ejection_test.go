@@ -480,7 +480,7 @@ func TestSuccessEndsARowOfAnotherConnection(t *testing.T) {
 			}
 			b.pass()
 			for _, done := range late {
-				if again := b.find("a", "").conn.doneOrdinary; fails == "the old one" {
+				if again := b.find("a", "").conn.ordinary.Done; fails == "the old one" {
 					done(unavailable)
 					again(answeredOK)
 				} else {
@@ -605,7 +605,7 @@ func TestSamplesOfEveryTurn(t *testing.T) {
 			samples := map[*conn]int{}
 			for range n * picks / max(1, n/100) {
 				at.crowded.Store(crowded)
-				if c, dice := r.next(); standingOf(sampleAnswers, dice) == asSampled {
+				if c, dice := r.next(); isSample(sampleAnswers, dice) {
 					samples[c]++
 				}
 			}

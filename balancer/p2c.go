@@ -72,17 +72,17 @@ func (c *contender) isNeglected() bool {
 // stopwatch measures a call without a record. It is used again, so that no call
 // allocates one.
 type stopwatch struct {
-	conn  *conn
-	count uint64 // what the call counts in hand
-	as    standing
-	began time.Duration
-	done  func(gbalancer.DoneInfo)
+	conn   *conn
+	inHand uint64 // what the call counts there
+	sample bool
+	began  time.Duration
+	done   func(gbalancer.DoneInfo)
 }
 
 // stopwatches are those that are not in use.
 type stopwatches struct{ pool sync.Pool }
 
-func (s *stopwatches) start(c *conn, count uint64, as standing) gbalancer.PickResult {
+func (s *stopwatches) start(c *conn, inHand uint64, sample bool) gbalancer.PickResult {
 	w, ok := s.pool.Get().(*stopwatch)
 	if !ok {
 		w = new(stopwatch)
@@ -90,13 +90,13 @@ func (s *stopwatches) start(c *conn, count uint64, as standing) gbalancer.PickRe
 			of := *w
 			w.conn = nil
 			s.pool.Put(w)
-			of.conn.tally.leave(of.count)
-			_, o := of.conn.done(info, nil, of.as)
+			of.conn.tally.leave(of.inHand)
+			_, o := of.conn.done(info, nil, of.sample)
 			of.conn.took(of.began, o)
 		}
 	}
-	w.conn, w.count, w.as, w.began = c, count, as, c.child.engine.now()
-	c.tally.enter(count)
+	w.conn, w.inHand, w.sample, w.began = c, inHand, sample, c.child.engine.now()
+	c.tally.enter(inHand)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: w.done}
 }
 

@@ -50,9 +50,9 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	case todo&^sampleAnswers != 0:
 		return p.use(s, c, what, dice), nil
 	case what.rec != nil:
-		return c.recorded(what, 0, standingOf(todo, dice), nil), nil
+		return c.recorded(what, 0, isSample(todo, dice), nil), nil
 	case todo != 0:
-		return c.unrecorded(0, standingOf(todo, dice)), nil
+		return c.unrecorded(0, isSample(todo, dice)), nil
 	default:
 		return c.ordinary, nil
 	}
@@ -107,16 +107,16 @@ func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.Pic
 			c.tally.picked.Store(now)
 		}
 	}
-	switch as := standingOf(todo, dice); {
+	switch sample := isSample(todo, dice); {
 	case what.rec == nil && timed:
-		return p.watches.start(c, inHand, as)
+		return p.watches.start(c, inHand, sample)
 	case what.rec == nil:
-		return c.unrecorded(inHand, as)
+		return c.unrecorded(inHand, sample)
 	case timed:
 		began := p.engine.now()
-		return c.recorded(what, inHand, as, func(o outcome) { c.took(began, o) })
+		return c.recorded(what, inHand, sample, func(o outcome) { c.took(began, o) })
 	default:
-		return c.recorded(what, inHand, as, nil)
+		return c.recorded(what, inHand, sample, nil)
 	}
 }
 
@@ -144,12 +144,12 @@ func (t *trial) begin(what call) gbalancer.PickResult {
 	c.child.engine.picker.count(c.onPick.Load())
 	tried := func(o outcome) { c.child.engine.tried(t, o) }
 	if what.rec != nil {
-		return c.recorded(what, unaryCall, asOne, tried)
+		return c.recorded(what, unaryCall, false, tried)
 	}
 	c.tally.enter(unaryCall)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
 		c.tally.leave(unaryCall)
-		_, o := c.done(info, nil, asOne)
+		_, o := c.done(info, nil, false)
 		tried(o)
 	}}
 }

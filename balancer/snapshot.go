@@ -26,7 +26,7 @@ const (
 	takeTime      uint32 = 1 << iota // of the next unary call
 	countHand                        // count the calls in hand
 	countPicks                       // count the pick
-	sampleAnswers                    // let the answer count as several, or as none
+	sampleAnswers                    // let the answers of some calls stand for all
 )
 
 // What Done has to do when a call was answered.
@@ -49,42 +49,35 @@ type conn struct {
 	child    *child
 	tally    *tally
 
-	dones  [len(kindsInHand)][standings]func(gbalancer.DoneInfo) // for calls without a record
+	dones  [len(kindsInHand)]doneFuncs // for calls without a record
 	target pick.Target
-	_      [72]byte // so that its size is a power of two, which Go aligns to cache lines
+	_      [96]byte // so that its size is a power of two, which Go aligns to cache lines
 }
+
+// doneFuncs are the Done of calls whose answer is no sample, and is one.
+type doneFuncs struct{ ordinary, sample func(gbalancer.DoneInfo) }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
 	for kind, inHand := range kindsInHand {
-		for as := range standings {
-			conn.dones[kind][as] = func(info gbalancer.DoneInfo) {
-				conn.tally.leave(inHand)
-				conn.doneUnrecorded(info, as)
-			}
+		conn.dones[kind] = doneFuncs{
+			ordinary: func(info gbalancer.DoneInfo) { conn.doneUnrecorded(info, inHand, false) },
+			sample:   func(info gbalancer.DoneInfo) { conn.doneUnrecorded(info, inHand, true) },
 		}
 	}
-	conn.ordinary = gbalancer.PickResult{SubConn: sc, Done: conn.doneOrdinary}
+	conn.ordinary = gbalancer.PickResult{SubConn: sc, Done: conn.dones[0].ordinary}
 	conn.onPick.Store(takeTime)
 	conn.onAnswer.Store(sayAlive)
 	return conn
 }
 
-// doneOrdinary is the Done of a call of which nothing is known but this.
-func (c *conn) doneOrdinary(info gbalancer.DoneInfo) {
+// doneUnrecorded is the Done of a call without a record.
+func (c *conn) doneUnrecorded(info gbalancer.DoneInfo, inHand uint64, sample bool) {
+	c.tally.leave(inHand)
 	if !plain(&info) {
-		c.done(info, nil, asOne)
-	} else if c.onAnswer.Load() != 0 {
-		c.answered(asOne)
-	}
-}
-
-// doneUnrecorded is the Done of other calls without a record.
-func (c *conn) doneUnrecorded(info gbalancer.DoneInfo, as standing) {
-	if !plain(&info) {
-		c.done(info, nil, as)
-	} else if todo := c.onAnswer.Load(); as == asSampled || todo != 0 {
-		c.answered(as)
+		c.done(info, nil, sample)
+	} else if sample || c.onAnswer.Load() != 0 {
+		c.answered(sample)
 	}
 }
 
@@ -95,14 +88,14 @@ func plain(info *gbalancer.DoneInfo) bool {
 }
 
 // done takes note of how a call has ended. ctx is the attempt's, if known.
-func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context, as standing) (drain.Marks, outcome) {
+func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context, sample bool) (drain.Marks, outcome) {
 	marks, o := c.marks(info.Trailer), judge(info, ctx)
 	if marks.Closing && o == bad {
 		o = moot // it says so itself
 	}
 	switch {
 	case o == good:
-		c.answered(as)
+		c.answered(sample)
 	case o == bad:
 		c.tally.fail()
 		set(&c.onAnswer, endRow, true)
@@ -115,10 +108,13 @@ func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context, as standing) (
 }
 
 // answered does what is to be done when a call was answered.
-func (c *conn) answered(as standing) {
+func (c *conn) answered(sample bool) {
 	todo := c.onAnswer.Load()
-	if todo&countAnswers != 0 || as == asSampled {
-		c.tally.succeed(as)
+	switch {
+	case sample:
+		c.tally.samples.Add(1)
+	case todo&countAnswers != 0:
+		c.tally.good.Add(1)
 	}
 	if todo&endRow != 0 {
 		if c.rank.Load() != rankLost { // whose calls cannot know when others fail
@@ -135,30 +131,33 @@ func (c *conn) alive() {
 	}
 }
 
-// unrecorded is what Pick returns for a call without a record. Where answers are
-// sampled, nothing is to be known of most.
-func (c *conn) unrecorded(inHand uint64, as standing) gbalancer.PickResult {
-	if inHand == 0 && as != asSampled {
+// unrecorded is what Pick returns for a call without a record.
+func (c *conn) unrecorded(inHand uint64, sample bool) gbalancer.PickResult {
+	if inHand == 0 && !sample {
 		return c.ordinary
 	}
 	c.tally.enter(inHand)
-	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: c.dones[kindInHand(inHand)][as]}
+	dones := &c.dones[kindInHand(inHand)]
+	if sample {
+		return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: dones.sample}
+	}
+	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: dones.ordinary}
 }
 
 // recorded is what Pick returns for a call with a record. ended may be nil and is
 // called with the outcome.
-func (c *conn) recorded(what call, inHand uint64, as standing, ended func(outcome)) gbalancer.PickResult {
+func (c *conn) recorded(what call, inHand uint64, sample bool, ended func(outcome)) gbalancer.PickResult {
 	c.tally.enter(inHand)
 	ctx, rec := what.ctx, what.rec
 	attempt := rec.Begin(c.target)
 	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
 		c.tally.leave(inHand)
 		if ended == nil && plain(&info) {
-			c.answered(as)
+			c.answered(sample)
 			rec.End(attempt, pick.Answered, nil)
 			return
 		}
-		marks, o := c.done(info, ctx, as)
+		marks, o := c.done(info, ctx, sample)
 		if class, used := classify(info, marks); used {
 			if info.Err != nil {
 				rec.Advise(attempt, advice(info))

@@ -100,26 +100,10 @@ const (
 	sampled       = 16
 )
 
-// standing is what the answer to a call counts as.
-type standing uint8
-
-const (
-	asNone standing = iota
-	asOne
-	asSampled // as many
-	standings
-)
-
-// standingOf is that of a call for which so much is to be done at the pick.
-func standingOf(todo uint32, dice uint64) standing {
-	switch {
-	case todo&sampleAnswers == 0:
-		return asOne
-	case mix(dice) < 1<<64/sampled:
-		return asSampled
-	default:
-		return asNone
-	}
+// isSample says whether the answer to a call for which so much is to be done at the
+// pick counts for sampled of them.
+func isSample(todo uint32, dice uint64) bool {
+	return todo&sampleAnswers != 0 && mix(dice) < 1<<64/sampled
 }
 
 // mix makes numbers that differ little differ in all bits (the last steps of
@@ -128,16 +112,6 @@ func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
-}
-
-// succeed counts a call that was answered.
-func (t *tally) succeed(as standing) {
-	switch as {
-	case asOne:
-		t.good.Add(1)
-	case asSampled:
-		t.samples.Add(1)
-	}
 }
 
 // fail counts a call that speaks against the instance.
