@@ -57,7 +57,7 @@ type Call struct {
 	opts   []grpc.CallOption
 	record *pick.Record
 	stream bool
-	shared *Method
+	shared Method
 	cc     *grpc.ClientConn // nil if it does not matter
 	beside Beside           // nil if no attempt can be hedged
 

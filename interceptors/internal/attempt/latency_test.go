@@ -111,3 +111,11 @@ func TestTooManyMethods(t *testing.T) {
 		t.Errorf("%d methods are known", known)
 	}
 }
+
+// Of most modes and of streams nothing is learnt, and each of their calls asks.
+func TestUnknownMethodsAllocateNothing(t *testing.T) {
+	m := attempt.NewMethods(attempt.NewBudgets(0.2, 10))
+	if got := testing.AllocsPerRun(100, func() { m.Of("/service/method") }); got != 0 {
+		t.Errorf("%v allocations", got)
+	}
+}

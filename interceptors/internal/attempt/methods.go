@@ -26,11 +26,11 @@ type Method struct {
 func NewMethods(budgets *Budgets) *Methods { return &Methods{budgets: budgets} }
 
 // Of returns what the calls of this full method share.
-func (m *Methods) Of(method string) *Method {
+func (m *Methods) Of(method string) Method {
 	if known, ok := m.known.Load(method); ok {
-		return known.(*Method)
+		return *known.(*Method)
 	}
-	return &Method{Budget: m.budgets.Of(method)}
+	return Method{Budget: m.budgets.Of(method)}
 }
 
 // Learn returns what has been learnt of a method, which has answered and so is not
