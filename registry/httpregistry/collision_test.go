@@ -44,23 +44,41 @@ func TestCollision(t *testing.T) {
 	}
 }
 
+// collide registers an instance whose ID another process then takes at the node, and
+// returns when the registration has told so.
+func collide(t *testing.T, c *Client, node *fakeNode) (r registry.Registration, mine, other registry.Instance) {
+	t.Helper()
+	mine, other = instance("s", 1), instance("s", 1)
+	other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
+	r = mustRegister(t, c, mine)
+	pass(100 * time.Millisecond)
+	node.put(other)
+	for e := range r.Events() {
+		if e.Kind == registry.Collision {
+			break
+		}
+	}
+	return r, mine, other
+}
+
+// shownAt is what a node shows under the ID; zero for nothing.
+func (n *network) shownAt(t *testing.T, addr string) registry.Instance {
+	snap, _ := n.client([]string{addr}).Fetch(t.Context(), "s")
+	return append(snap.Instances, registry.Instance{})[0]
+}
+
 // The ID is left to the process that has taken it, until that is gone.
 func TestAnIDThatAnotherProcessHasIsLeftToIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
 		node := n.registry(three[0])
-		mine, other := instance("s", 1), instance("s", 1)
-		other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
-		r := mustRegister(t, n.client(three[:1]), mine)
+		r, mine, other := collide(t, n.client(three[:1]), node)
 		shows := func(when, life string) {
 			t.Helper()
-			snap, _ := n.client(three[:1]).Fetch(t.Context(), "s")
-			if got := append(snap.Instances, registry.Instance{})[0].Life; got != life {
+			if got := n.shownAt(t, three[0]).Life; got != life {
 				t.Errorf("%s the registry shows the life %q, want %q", when, got, life)
 			}
 		}
-		node.put(other)
-		pass(3 * time.Second)
 		since := time.Now()
 		pass(time.Hour)
 		if got := len(node.asked(wire.PathRenew, since)) + len(node.asked(wire.PathRegister, since)); got > 0 {
@@ -87,22 +105,13 @@ func TestAnUpdateAtTheCollision(t *testing.T) {
 		node := n.registry(three[0])
 		n.hang(three[1])
 		n.hang(three[2])
-		mine, other := instance("s", 1), instance("s", 1)
-		other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
-		r := mustRegister(t, n.client(three), mine)
-		node.put(other)
-		for e := range r.Events() {
-			if e.Kind == registry.Collision {
-				break
-			}
-		}
+		r, mine, other := collide(t, n.client(three), node)
 		mine.Weight = 7
 		if err := r.Update(t.Context(), mine); !errors.Is(err, registry.ErrTaken) {
 			t.Errorf("update: %v", err)
 		}
 		pass(3 * time.Second)
-		snap, _ := n.client(three[:1]).Fetch(t.Context(), "s")
-		if got := append(snap.Instances, registry.Instance{})[0]; got.Life != other.Life {
+		if got := n.shownAt(t, three[0]); got.Life != other.Life {
 			t.Errorf("the registry shows %+v", got)
 		}
 	})
@@ -113,54 +122,51 @@ func TestAnUpdateLeavesAnIDToWhoHasIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
 		node := n.registry(three[0])
-		mine, other := instance("s", 1), instance("s", 1)
-		other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
-		r := mustRegister(t, n.client(three[:1]), mine)
-		node.put(other)
-		pass(3 * time.Second)
-		shown := func() registry.Instance {
-			snap, _ := n.client(three[:1]).Fetch(t.Context(), "s")
-			return append(snap.Instances, registry.Instance{})[0]
-		}
-		update := mine
-		update.Weight = 7
-		if err := r.Update(t.Context(), update); !errors.Is(err, registry.ErrTaken) || !strings.Contains(err.Error(), "10.9.9.9:9") {
+		r, mine, other := collide(t, n.client(three[:1]), node)
+		mine.Weight = 7
+		if err := r.Update(t.Context(), mine); !errors.Is(err, registry.ErrTaken) || !strings.Contains(err.Error(), "10.9.9.9:9") {
 			t.Errorf("update: %v", err)
 		}
 		pass(time.Hour)
-		if got := shown(); got.Life != other.Life {
+		if got := n.shownAt(t, three[0]); got.Life != other.Life {
 			t.Errorf("the registry shows %+v", got)
 		}
 		node.drop("s", "i1")
 		pass(31 * time.Second)
-		if got := shown(); got.Life != mine.Life || got.Weight != 7 {
+		if got := n.shownAt(t, three[0]); got.Life != mine.Life || got.Weight != 7 {
 			t.Errorf("a heartbeat after the other has left the registry shows %+v", got)
 		}
 	})
 }
 
-// Nothing is written at the other nodes either.
+// Nothing is written at the other nodes either, nor where the other process is lost
+// while it is shown elsewhere.
 func TestNothingIsWrittenAfterACollision(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
 		nodes := n.lazyNodes()
 		c := n.client(three)
 		c.nodes.start = 0
-		other := instance("s", 1)
-		other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
-		r := mustRegister(t, c, instance("s", 1))
-		pass(100 * time.Millisecond)
-		nodes[0].put(other)
-		for e := range r.Events() {
-			if e.Kind == registry.Collision {
-				break
-			}
-		}
+		_, mine, other := collide(t, c, nodes[0])
 		since := time.Now()
+		pass(time.Hour)
+		for _, node := range nodes[1:] {
+			node.put(other)
+		}
+		nodes[0].drop("s", "i1")
 		pass(time.Hour)
 		for i, node := range nodes {
 			if got := node.asked(wire.PathRegister, since); len(got) > 0 {
 				t.Errorf("node %d was asked to register %d times after the collision", i, len(got))
+			}
+		}
+		for _, node := range nodes[1:] {
+			node.drop("s", "i1")
+		}
+		pass(31 * time.Second)
+		for _, addr := range three {
+			if got := n.shownAt(t, addr); got.Life != mine.Life {
+				t.Errorf("a heartbeat after the other has left %s shows %+v", addr, got)
 			}
 		}
 	})
@@ -176,15 +182,7 @@ func TestCollisionInALargeService(t *testing.T) {
 			inst.Addrs = []string{"h" + inst.ID + ":1"}
 			node.put(inst)
 		}
-		mine, other := instance("s", 1), instance("s", 1)
-		other.Life, other.Addrs = "another", []string{"10.9.9.9:9"}
-		r := mustRegister(t, n.client(three[:1], WithMaxResponse(1<<30)), mine)
-		node.put(other)
-		for e := range r.Events() {
-			if e.Kind == registry.Collision {
-				break
-			}
-		}
+		r, _, _ := collide(t, n.client(three[:1], WithMaxResponse(1<<30)), node)
 		pass(20 * time.Minute)
 		if got := eventsOf(r); len(got) > 0 {
 			t.Errorf("events: %v", got)
