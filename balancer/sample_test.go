@@ -1,0 +1,177 @@
+package balancer
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	gbalancer "google.golang.org/grpc/balancer"
+)
+
+// However calls come, what is estimated is near the truth: a third of failures is
+// found, and a fourteenth within the tolerance is not.
+func TestEstimatesOfBursts(t *testing.T) {
+	for _, every := range []time.Duration{20, 40, 50, 79, 85, 160} {
+		for failsOneIn, want := range map[int][]string{3: {"a"}, 14: nil} {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.up(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.ConsecutiveFailures = 1 << 30 })), fourServers...)
+				calls, answers := 0, 0.0
+				for range 5500 / every {
+					for range 400 {
+						b.make(unaryMethod, 0, func(id string, _ time.Duration) answer {
+							switch {
+							case id == "b":
+								answers++
+							case id == "a":
+								if calls++; calls%failsOneIn == 0 {
+									return refusing
+								}
+							}
+							return fast
+						})
+					}
+					time.Sleep(every * time.Millisecond)
+				}
+				b.wantSuspects(want...)
+				if estimate := b.find("b", "").tally.counts().since(counts{}).calls; math.Abs(estimate-answers) > 5*math.Sqrt(sampled*answers) {
+					t.Errorf("bursts every %d ms: %.0f answers are taken for %.0f", every, answers, estimate)
+				}
+			})
+		}
+	}
+}
+
+// Of a busy instance only some answers are counted and stand for all, and each ends
+// a row of failures.
+func TestBusyInstances(t *testing.T) {
+	for n, want := range map[int][]string{2: {"a"}, 5: {"a"}, 20: nil} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			calls, answers := 0, 0.0
+			b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
+			b.load(20_000, 5100*time.Millisecond, func(id string, _ time.Duration) answer {
+				calls++
+				switch {
+				case id == "a" && calls/4%n == 0:
+					return refusing
+				case id == "b":
+					answers++
+				}
+				return fast
+			})
+			b.wantSuspects(want...)
+			c := b.find("b", "")
+			ended := c.tally.counts()
+			if counted := float64(ended.good + ended.samples); counted > answers/5 {
+				t.Errorf("%.0f of %.0f answers were counted", counted, answers)
+			}
+			if estimate := ended.since(counts{}).calls; math.Abs(estimate-answers) > 5*math.Sqrt(sampled*answers) {
+				t.Errorf("%.0f answers are taken for %.0f", answers, estimate)
+			}
+		})
+	}
+}
+
+// Whoever picks and whatever else is to be known of a call, what is counted of it is
+// near the truth, and a small part.
+func TestAnswersAreSampledByEveryPicker(t *testing.T) {
+	for _, p := range []Picker{Random{}, RoundRobin{}, WeightedRoundRobin{}, P2C{}, LeastRequest{ChoiceCount: 2}} {
+		for _, withRecord := range []bool{false, true} {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.up(configWith(p, ejecting()), fourServers...)
+				answers := 0.0
+				for i := range 40_000 {
+					ctx := t.Context()
+					if withRecord {
+						ctx, _ = b.recorded()
+					}
+					result, err := b.picker.Pick(gbalancer.PickInfo{Ctx: ctx, FullMethodName: unaryMethod})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if result.Done(answeredOK); b.idOf(result) == "b" {
+						answers++
+					}
+					if i%400 == 0 {
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+				ended := b.find("b", "").tally.counts()
+				if counted := float64(ended.good + ended.samples); counted > answers/5 {
+					t.Errorf("%v, record %v: %.0f of %.0f answers were counted", p.name(), withRecord, counted, answers)
+				}
+				if estimate := ended.since(counts{}).calls; math.Abs(estimate-answers) > 5*math.Sqrt(sampled*answers) {
+					t.Errorf("%v, record %v: %.0f answers are taken for %.0f", p.name(), withRecord, answers, estimate)
+				}
+			})
+		}
+	}
+}
+
+// Whatever the length of a turn, each of its places is sampled as often as others.
+func TestSamplesOfEveryTurn(t *testing.T) {
+	const picks = 2000
+	for _, n := range []int{1, 2, 3, 4, 7, 16, 97, 500, 1532, 1844, 2102, 2186, 4096} {
+		for _, crowded := range []bool{false, true} {
+			var at position
+			at.start()
+			r := newRotation(tableOf(n), &at)
+			samples := map[*conn]int{}
+			for range n * picks / max(1, n/100) {
+				at.crowded.Store(crowded)
+				if c, dice := r.next(); isSample(sampleAnswers, dice) {
+					samples[c]++
+				}
+			}
+			each := float64(picks / max(1, n/100))
+			for c, got := range samples {
+				if off := math.Abs(float64(got*sampled)-each) / math.Sqrt(sampled*each); off > 7 {
+					t.Errorf("%d in a turn, crowded %v: %s was sampled %d times of %.0f, off by %.1f deviations", n, crowded, c.target.ID, got, each, off)
+				}
+			}
+		}
+	}
+}
+
+// So few answers that an estimate of them were rough are counted one by one.
+func TestFewAnswersAreNotSampled(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
+		for range 20 {
+			b.load(30_000, 30*time.Millisecond, healthy)
+			time.Sleep(7 * time.Second)
+		}
+		if ended := b.find("b", "").tally.counts(); ended.samples != 0 || ended.good != 20*225 {
+			t.Errorf("%+v", ended)
+		}
+	})
+}
+
+// What chance explains of the share of failures is as much as it makes of it.
+func TestDeviation(t *testing.T) {
+	const runs, calls = 2000, 2000
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, p := range []float64{0.02, 0.3, 0.7} {
+		for _, estimated := range []bool{false, true} {
+			var sum, squares, predicted float64
+			for range runs {
+				var now counts
+				for range calls {
+					switch {
+					case rng.Float64() < p:
+						now.failed++
+					case !estimated:
+						now.good++
+					case rng.IntN(sampled) == 0:
+						now.samples++
+					}
+				}
+				r := now.since(counts{})
+				sum, squares, predicted = sum+r.share(), squares+r.share()*r.share(), predicted+r.deviation(p)/runs
+			}
+			if got := math.Sqrt(squares/runs - (sum/runs)*(sum/runs)); math.Abs(got-predicted) > got/10 {
+				t.Errorf("share %v, estimated %v: deviates by %.4f, and %.4f is predicted", p, estimated, got, predicted)
+			}
+		}
+	}
+}
