@@ -42,7 +42,7 @@ func TestStepsOfManyCallersAreShared(t *testing.T) {
 			for i := range at.blocks {
 				left += int(at.blocks[i].phase.Load() & blockLeft)
 			}
-			most := (callers*each+left+n-1)/n + 1 // a turn is a few of 2⁶⁴ steps short
+			most := (callers*each+left+n-1)/n + 1                                     // a turn is a few of 2⁶⁴ steps short
 			fair, owed := float64(callers*each)/float64(n), float64(len(at.blocks)+2) // one by each block
 			for i := range n {
 				got := sum[fmt.Sprint(i)]
