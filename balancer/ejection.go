@@ -20,11 +20,13 @@ import (
 //
 // An instance is ejected after ConsecutiveFailures in a row, and when its share of
 // failures over an Interval is above that of all others by more than Tolerance and
-// by more than chance explains (three standard deviations). How often instances have
-// answered that do so thousands of times is estimated. When its time is over it is
-// tried with one call at a time, or after 10 seconds with another one; after as many
-// successes in a row as Trials says it is back, and after a failure it is out again.
-// Each Interval without an ejection halves what the next one will last.
+// by more than chance explains (three standard deviations). Of an instance that has
+// had hundreds of calls in the last Interval some answers are counted and stand for all.
+//
+// When the time of an ejected instance is over it is tried with one call at a time, or
+// after 10 seconds with another one; after as many successes in a row as Trials says it
+// is back, and after a failure it is out again. Each Interval without an ejection halves
+// what the next one will last.
 //
 // Never are so many out that those left have less than MinHealthy of the weight of
 // all that are connected and do not drain: then those that have failed least are
@@ -96,7 +98,7 @@ func (e Ejection) orDefault() Ejection {
 // record is how many calls an instance has had and how many of them failed.
 type record struct {
 	calls, failed float64
-	estimated     float64 // so many of the calls are, from a sample
+	estimated     float64 // so many of the calls may be, from a sample
 }
 
 func (r record) plus(o record) record {
@@ -122,6 +124,9 @@ func (e Ejection) outlies(one, others record) bool {
 	if one.calls < float64(e.MinCalls) || others.calls < float64(e.MinCalls) {
 		return false
 	}
+	if one.estimated > 0 {
+		one.calls += sampled // one more in the sample, so that few in it do not speak against the instance
+	}
 	p := one.plus(others).share()
 	chance := 3 * one.deviation(p)
 	return one.share() > others.share()+max(e.Tolerance, chance)
@@ -134,8 +139,13 @@ func (e *engine) compare(now time.Duration) {
 	var candidates []*child
 	for _, c := range e.order {
 		h := &c.health
-		ended := c.tally.counts()
+		ended := c.counts()
 		h.window, h.counted = ended.since(h.counted), ended
+		if h.busy {
+			h.window.estimated += sampled // also if none are in the sample
+		}
+		// Calls in hand when this changes are counted as what they were not begun as.
+		h.busy = h.window.calls > busyAnswers || h.busy && h.window.calls > busyAnswers/2
 		if h.suspect {
 			continue
 		}

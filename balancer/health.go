@@ -22,7 +22,6 @@ type health struct {
 	passed   int           // trials in a row
 	failures int           // failed trials of a stalled one
 
-	ticked  counts // at the last tick
 	busy    bool   // its answers are sampled
 	window  record // since the last comparison with the others
 	counted counts // until then
@@ -164,12 +163,6 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	if answered {
 		c.conn.onAnswer.Or(sayAlive)
 	}
-	ended := c.tally.counts()
-	answers := ended.since(h.ticked).calls
-	// Calls in hand when this changes are counted as what they were not begun as, so
-	// it does so rarely.
-	h.busy = (h.busy || answers > busyAnswers) && ended.since(h.counted).calls > enoughAnswers
-	h.ticked = ended
 	e.noteAnswers(c)
 	switch {
 	case !h.suspect || now < h.until || c.draining || c.closing.Load():

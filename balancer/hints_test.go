@@ -177,7 +177,7 @@ func TestClassify(t *testing.T) {
 		{"success of a stream without messages", gbalancer.DoneInfo{BytesSent: true}, drain.Marks{}, pick.Answered, true},
 		{"success that claims not to be one", gbalancer.DoneInfo{BytesSent: true, BytesReceived: true}, drain.Marks{NotExecuted: true}, pick.Answered, true},
 	} {
-		if class, used := classify(tt.info, tt.marks); class != tt.class || used != tt.used {
+		if class, used := classify(&tt.info, tt.marks); class != tt.class || used != tt.used {
 			t.Errorf("%s: %v, %v; want %v, %v", tt.name, class, used, tt.class, tt.used)
 		}
 	}

@@ -39,6 +39,7 @@ func (P2C) looksAtLoad()          {}
 // contender is a connection whose load is compared with others'.
 type contender struct {
 	*conn
+	tally    *tally  // the conn's, at hand
 	perShare float64 // 1 for the average share, and the less, the greater the share
 }
 
@@ -50,7 +51,7 @@ func contenders(ready []*conn, shares []uint32) []*contender {
 	average := sum / float64(len(shares))
 	all := make([]*contender, len(ready))
 	for i, c := range ready {
-		all[i] = &contender{c, average / float64(shares[i])}
+		all[i] = &contender{c, c.tally, average / float64(shares[i])}
 	}
 	return all
 }

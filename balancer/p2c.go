@@ -20,6 +20,9 @@ import (
 // answer, so that failing fast attracts no calls. An instance that was drawn and
 // has not been picked for a second is picked, so that it can show that it has
 // recovered. What is known of an instance is kept as long as the resolver names it.
+//
+// The first call to an instance in some ten ms is timed, and of more one in 16; each
+// failure counts.
 type P2C struct{}
 
 func init() { register(P2C{}, nil) }
@@ -72,36 +75,26 @@ func (c *contender) isNeglected() bool {
 // stopwatch measures a call without a record. It is used again, so that no call
 // allocates one.
 type stopwatch struct {
-	conn   *conn
-	inHand uint64 // what the call counts there
-	sample bool
-	began  time.Duration
-	done   func(gbalancer.DoneInfo)
+	conn *conn
+	call noted
+	done func(gbalancer.DoneInfo)
 }
 
 // stopwatches are those that are not in use.
 type stopwatches struct{ pool sync.Pool }
 
-func (s *stopwatches) start(c *conn, inHand uint64, sample bool) gbalancer.PickResult {
+func (s *stopwatches) start(c *conn, call noted) gbalancer.PickResult {
 	w, ok := s.pool.Get().(*stopwatch)
 	if !ok {
 		w = new(stopwatch)
 		w.done = func(info gbalancer.DoneInfo) {
-			of := *w
+			conn, call := w.conn, w.call
 			w.conn = nil
 			s.pool.Put(w)
-			of.conn.tally.leave(of.inHand)
-			_, o := of.conn.done(info, nil, of.sample)
-			of.conn.took(of.began, o)
+			conn.ended(&info, call)
 		}
 	}
-	w.conn, w.inHand, w.sample, w.began = c, inHand, sample, c.child.engine.now()
-	c.tally.enter(inHand)
-	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: w.done}
-}
-
-// took takes note of how long a call took that began then.
-func (c *conn) took(began time.Duration, o outcome) {
-	now := c.child.engine.now()
-	c.tally.observe(now, now-began, o)
+	w.conn, w.call = c, call
+	c.tally.enter(call.inHand)
+	return c.result(w.done)
 }

@@ -45,6 +45,52 @@ func TestP2CFollowsLatency(t *testing.T) {
 	}
 }
 
+// Of many calls some are timed, which is enough.
+func TestP2CTimesSomeOfManyCalls(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(P2C{}, func(s *settings) { s.stall.Off = true }), append([]string{"a"}, fiveMore...)...)
+		calls := b.load(30_000, 2*time.Second, until(time.Second, always("a", answer{after: 100 * time.Millisecond}), varied))
+		atMost(t, calls, "a", 200*time.Millisecond, time.Second, 2000) // 4000 would be its share
+		info := gbalancer.PickInfo{Ctx: t.Context(), FullMethodName: unaryMethod}
+		if allocs := testing.AllocsPerRun(10_000, func() {
+			if _, err := b.picker.Pick(info); err != nil {
+				t.Fatal(err)
+			}
+		}); allocs > 0.5 {
+			t.Errorf("a pick whose call does not end allocates %v times: too many are timed", allocs)
+		}
+	})
+}
+
+// Each failure makes an instance the less attractive, whether the call was timed or not.
+func TestP2CCountsEveryFailure(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(P2C{}), append([]string{"a"}, fiveMore...)...)
+		b.load(100, time.Second, func(id string, _ time.Duration) answer {
+			if id == "a" { // so much faster that one failure does not outweigh it
+				return answer{after: 100 * time.Microsecond}
+			}
+			return answer{after: 100 * time.Millisecond}
+		})
+		var failed int
+		for range 1000 { // at one moment
+			result, err := b.picker.Pick(gbalancer.PickInfo{Ctx: t.Context(), FullMethodName: unaryMethod})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.idOf(result) == "a" {
+				failed++
+				result.Done(gbalancer.DoneInfo{Err: errUnavailable, BytesSent: true})
+				continue
+			}
+			result.Done(answeredOK)
+		}
+		if failed > 20 {
+			t.Errorf("a was picked %d times though each call failed", failed)
+		}
+	})
+}
+
 // An instance that is known to be slow is tried once a second, and not more often.
 func TestP2CTriesWhoIsNeglected(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {

@@ -50,11 +50,11 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	case todo&^sampleAnswers != 0:
 		return p.use(s, c, what, dice), nil
 	case what.rec != nil:
-		return c.recorded(what, 0, isSample(todo, dice), nil), nil
+		return c.recorded(what, noted{sample: isSample(todo, dice)}, nil), nil
 	case todo != 0:
 		return c.unrecorded(0, isSample(todo, dice)), nil
 	default:
-		return c.ordinary, nil
+		return c.result(c.done), nil
 	}
 }
 
@@ -88,7 +88,8 @@ func (p *picker) choose(s *snapshot, what call) (gbalancer.PickResult, error) {
 // use returns what Pick returns for this connection. By the calls that take their
 // time the engine also learns that calls are made again.
 func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.PickResult {
-	todo, timed, inHand := c.onPick.Load(), false, uint64(0)
+	todo := c.onPick.Load()
+	note := noted{sample: isSample(todo, dice)}
 	if todo != 0 || s.measured {
 		kind := p.kinds.of(what)
 		if todo&takeTime != 0 {
@@ -96,27 +97,23 @@ func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.Pic
 			c.asked.Store(kind == unaryCall)
 			p.engine.wake()
 		}
-		timed = kind == unaryCall && (s.measured || todo&takeTime != 0)
 		if todo&countHand != 0 {
-			inHand = kind
+			note.inHand = kind
 		}
 		p.count(todo)
+		first := s.measured && c.tally.isFirst(p.clock.Load())
+		note.timed = kind == unaryCall && (todo&takeTime != 0 || first || s.measured && standsForAll(dice))
 	}
-	if s.measured {
-		if now := p.clock.Load(); c.tally.picked.Load() != now {
-			c.tally.picked.Store(now)
-		}
+	if note.timed {
+		note.began = p.engine.now()
 	}
-	switch sample := isSample(todo, dice); {
-	case what.rec == nil && timed:
-		return p.watches.start(c, inHand, sample)
-	case what.rec == nil:
-		return c.unrecorded(inHand, sample)
-	case timed:
-		began := p.engine.now()
-		return c.recorded(what, inHand, sample, func(o outcome) { c.took(began, o) })
+	switch {
+	case what.rec != nil:
+		return c.recorded(what, note, nil)
+	case note.timed:
+		return p.watches.start(c, note)
 	default:
-		return c.recorded(what, inHand, sample, nil)
+		return c.unrecorded(note.inHand, note.sample)
 	}
 }
 
@@ -144,14 +141,14 @@ func (t *trial) begin(what call) gbalancer.PickResult {
 	c.child.engine.picker.count(c.onPick.Load())
 	tried := func(o outcome) { c.child.engine.tried(t, o) }
 	if what.rec != nil {
-		return c.recorded(what, unaryCall, false, tried)
+		return c.recorded(what, noted{inHand: unaryCall}, tried)
 	}
 	c.tally.enter(unaryCall)
-	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
+	return c.result(func(info gbalancer.DoneInfo) {
 		c.tally.leave(unaryCall)
-		_, o := c.done(info, nil, false)
+		_, o := c.judged(&info, nil, noted{})
 		tried(o)
-	}}
+	})
 }
 
 // nobody is what gRPC gets while no instance is ready.

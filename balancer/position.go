@@ -59,11 +59,24 @@ func (p *position) start() {
 // next makes a step, and returns where that leads. dice is another one whenever it
 // leads there again.
 func (p *position) next(step uint64) (phase, dice uint64) {
+	if phase, ok := p.nextAlone(step); ok {
+		return phase, phase
+	}
+	return p.nextInCrowd(step)
+}
+
+// nextAlone is next for a call that does not collide with another one.
+func (p *position) nextAlone(step uint64) (phase uint64, ok bool) {
+	if p.crowded.Load() {
+		return 0, false
+	}
+	now := p.phase.Load()
+	return now + step, p.phase.CompareAndSwap(now, now+step)
+}
+
+// nextInCrowd is next for calls that collide.
+func (p *position) nextInCrowd(step uint64) (phase, dice uint64) {
 	if !p.crowded.Load() {
-		now := p.phase.Load()
-		if next := now + step; p.phase.CompareAndSwap(now, next) {
-			return next, next
-		}
 		p.crowded.Store(true)
 	}
 	b := p.nearest.Get().(*block)

@@ -100,19 +100,22 @@ func TestCloseBesideCalls(t *testing.T) {
 	})
 }
 
-// Counters wrap round after some billions of calls.
+// Counters wrap round after some billions of calls. What connections of before have
+// counted is not lost.
 func TestCountsWrap(t *testing.T) {
-	var tl tally
-	tl.good.Store(1<<32 - 2)
-	tl.failed.Store(1<<32 - 1)
-	tl.samples.Store(1<<32 - 1)
-	before := tl.counts()
+	c := child{tally: new(tally)}
+	c.conn = newConn(&c, nil)
+	c.conn.good.Store(1<<32 - 2)
+	c.tally.failed.Store(1<<32 - 1)
+	c.tally.samples.Store(1<<32 - 1)
+	before := c.counts()
 	for range 3 {
-		tl.good.Add(1)
-		tl.samples.Add(1)
-		tl.fail()
+		c.conn.good.Add(1)
+		c.tally.good.Add(1)
+		c.tally.samples.Add(1)
+		c.tally.fail()
 	}
-	if got := tl.counts().since(before); got != (record{calls: 6 + 3*sampled, failed: 3, estimated: 3 * sampled}) {
+	if got := c.counts().since(before); got != (record{calls: 9 + 3*sampled, failed: 3, estimated: 3 * sampled}) {
 		t.Errorf("counted %+v", got)
 	}
 }

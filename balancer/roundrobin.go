@@ -40,7 +40,10 @@ func newRotation(table []*conn, at *position) *rotation {
 // step. As steps are whole numbers, one entry is returned twice in a row once in
 // 2⁶⁴/len(table) picks.
 func (r *rotation) next() (c *conn, dice uint64) {
-	phase, dice := r.at.next(r.step)
+	phase, alone := r.at.nextAlone(r.step)
+	if dice = phase; !alone {
+		phase, dice = r.at.nextInCrowd(r.step)
+	}
 	i, _ := bits.Mul64(phase, uint64(len(r.table)))
 	return r.table[i], dice
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	gbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/metadata"
@@ -44,8 +45,10 @@ type conn struct {
 	rank     atomic.Uint32
 	onPick   atomic.Uint32
 	onAnswer atomic.Uint32
-	asked    atomic.Bool          // the call of which the time was taken was unary
-	ordinary gbalancer.PickResult // for calls without a record of which nothing is to be known
+	asked    atomic.Bool   // the call of which the time was taken was unary
+	good     atomic.Uint32 // calls that were answered and counted one by one
+	subConn  gbalancer.SubConn
+	done     func(gbalancer.DoneInfo) // of calls without a record of which nothing is to be known
 	child    *child
 	tally    *tally
 
@@ -58,26 +61,35 @@ type conn struct {
 type doneFuncs struct{ ordinary, sample func(gbalancer.DoneInfo) }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
-	conn := &conn{child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
+	conn := &conn{subConn: sc, child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
 	for kind, inHand := range kindsInHand {
 		conn.dones[kind] = doneFuncs{
-			ordinary: func(info gbalancer.DoneInfo) { conn.doneUnrecorded(info, inHand, false) },
-			sample:   func(info gbalancer.DoneInfo) { conn.doneUnrecorded(info, inHand, true) },
+			ordinary: func(info gbalancer.DoneInfo) { conn.ended(&info, noted{inHand: inHand}) },
+			sample:   func(info gbalancer.DoneInfo) { conn.ended(&info, noted{inHand: inHand, sample: true}) },
 		}
 	}
-	conn.ordinary = gbalancer.PickResult{SubConn: sc, Done: conn.dones[0].ordinary}
+	conn.done = conn.dones[0].ordinary
 	conn.onPick.Store(takeTime)
 	conn.onAnswer.Store(sayAlive)
 	return conn
 }
 
-// doneUnrecorded is the Done of a call without a record.
-func (c *conn) doneUnrecorded(info gbalancer.DoneInfo, inHand uint64, sample bool) {
-	c.tally.leave(inHand)
-	if !plain(&info) {
-		c.done(info, nil, sample)
-	} else if sample || c.onAnswer.Load() != 0 {
-		c.answered(sample)
+// noted is what is counted of a call.
+type noted struct {
+	inHand uint64        // in hand
+	sample bool          // its answer stands for sampled
+	timed  bool          // how long it takes
+	began  time.Duration // on the engine's clock, if it is timed
+}
+
+// ended takes note of how a call without a record has ended.
+func (c *conn) ended(info *gbalancer.DoneInfo, call noted) {
+	c.tally.leave(call.inHand)
+	switch {
+	case call.timed || !plain(info):
+		c.judged(info, nil, call)
+	case call.sample || c.onAnswer.Load() != 0:
+		c.answered(call.sample)
 	}
 }
 
@@ -87,19 +99,27 @@ func plain(info *gbalancer.DoneInfo) bool {
 	return info.Err == nil && info.BytesReceived && len(info.Trailer) == 0
 }
 
-// done takes note of how a call has ended. ctx is the attempt's, if known.
-func (c *conn) done(info gbalancer.DoneInfo, ctx context.Context, sample bool) (drain.Marks, outcome) {
+// judged takes note of how a call has ended, and says how that is judged. ctx is the
+// attempt's, if known.
+func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted) (drain.Marks, outcome) {
 	marks, o := c.marks(info.Trailer), judge(info, ctx)
 	if marks.Closing && o == bad {
 		o = moot // it says so itself
 	}
 	switch {
 	case o == good:
-		c.answered(sample)
+		c.answered(call.sample)
 	case o == bad:
 		c.tally.fail()
 		set(&c.onAnswer, endRow, true)
 		c.child.engine.failed(c)
+	}
+	if call.timed || o == bad {
+		now, took := c.child.engine.now(), time.Duration(0)
+		if call.timed {
+			took = now - call.began
+		}
+		c.tally.observe(now, took, o)
 	}
 	if info.BytesReceived {
 		c.alive()
@@ -114,7 +134,7 @@ func (c *conn) answered(sample bool) {
 	case sample:
 		c.tally.samples.Add(1)
 	case todo&countAnswers != 0:
-		c.tally.good.Add(1)
+		c.good.Add(1)
 	}
 	if todo&endRow != 0 {
 		if c.rank.Load() != rankLost { // whose calls cannot know when others fail
@@ -134,33 +154,38 @@ func (c *conn) alive() {
 // unrecorded is what Pick returns for a call without a record.
 func (c *conn) unrecorded(inHand uint64, sample bool) gbalancer.PickResult {
 	if inHand == 0 && !sample {
-		return c.ordinary
+		return c.result(c.done)
 	}
 	c.tally.enter(inHand)
 	dones := &c.dones[kindInHand(inHand)]
 	if sample {
-		return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: dones.sample}
+		return c.result(dones.sample)
 	}
-	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: dones.ordinary}
+	return c.result(dones.ordinary)
+}
+
+// result is what Pick returns for a call with this Done.
+func (c *conn) result(done func(gbalancer.DoneInfo)) gbalancer.PickResult {
+	return gbalancer.PickResult{SubConn: c.subConn, Done: done}
 }
 
 // recorded is what Pick returns for a call with a record. ended may be nil and is
 // called with the outcome.
-func (c *conn) recorded(what call, inHand uint64, sample bool, ended func(outcome)) gbalancer.PickResult {
-	c.tally.enter(inHand)
+func (c *conn) recorded(what call, note noted, ended func(outcome)) gbalancer.PickResult {
+	c.tally.enter(note.inHand)
 	ctx, rec := what.ctx, what.rec
 	attempt := rec.Begin(c.target)
-	return gbalancer.PickResult{SubConn: c.ordinary.SubConn, Done: func(info gbalancer.DoneInfo) {
-		c.tally.leave(inHand)
-		if ended == nil && plain(&info) {
-			c.answered(sample)
+	return c.result(func(info gbalancer.DoneInfo) {
+		c.tally.leave(note.inHand)
+		if ended == nil && !note.timed && plain(&info) {
+			c.answered(note.sample)
 			rec.End(attempt, pick.Answered, nil)
 			return
 		}
-		marks, o := c.done(info, ctx, sample)
-		if class, used := classify(info, marks); used {
+		marks, o := c.judged(&info, ctx, note)
+		if class, used := classify(&info, marks); used {
 			if info.Err != nil {
-				rec.Advise(attempt, advice(info))
+				rec.Advise(attempt, advice(&info))
 			}
 			rec.End(attempt, class, info.Err)
 		} else {
@@ -169,7 +194,7 @@ func (c *conn) recorded(what call, inHand uint64, sample bool, ended func(outcom
 		if ended != nil {
 			ended(o)
 		}
-	}}
+	})
 }
 
 // marks returns what the trailer of an answer proves about the server, and sees to
@@ -188,7 +213,7 @@ func (c *conn) marks(trailer metadata.MD) drain.Marks {
 // classify says what is certain about an attempt that ended like this, with these
 // marks proven; used is false when gRPC found the connection lost and did not use
 // the pick, which says nothing about the instance.
-func classify(info gbalancer.DoneInfo, marks drain.Marks) (class pick.Class, used bool) {
+func classify(info *gbalancer.DoneInfo, marks drain.Marks) (class pick.Class, used bool) {
 	switch {
 	case info.Err == nil && !info.BytesSent && !info.BytesReceived:
 		return pick.NotSent, false
@@ -206,7 +231,7 @@ func classify(info gbalancer.DoneInfo, marks drain.Marks) (class pick.Class, use
 }
 
 // advice is what the server of a failed attempt says about another one.
-func advice(info gbalancer.DoneInfo) pick.Advice {
+func advice(info *gbalancer.DoneInfo) pick.Advice {
 	if len(info.Trailer) == 0 {
 		return pick.Advice{}
 	}

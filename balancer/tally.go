@@ -17,8 +17,8 @@ import (
 // know. It has a cache line of its own.
 type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
-	good        atomic.Uint32 // calls that were answered and counted one by one
-	samples     atomic.Uint32 // those that stand for sampled answers each
+	good        atomic.Uint32 // calls on connections of before that were answered and counted one by one
+	samples     atomic.Uint32 // answered calls that stand for sampled each
 	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
 
@@ -68,7 +68,7 @@ const (
 
 // judge returns the outcome of a call that ended like this. ctx is the attempt's,
 // or nil if that is not known.
-func judge(info gbalancer.DoneInfo, ctx context.Context) outcome {
+func judge(info *gbalancer.DoneInfo, ctx context.Context) outcome {
 	if info.Err == nil {
 		if !info.BytesSent && !info.BytesReceived {
 			return unsent
@@ -91,20 +91,22 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 	return (code == codes.DeadlineExceeded || code == codes.Canceled) && ctx != nil && context.Cause(ctx) == pick.ErrTimeout
 }
 
-// Counting each answer of a busy instance costs more than it tells. Where so many
-// have been counted that estimates are good enough, and more than busyAnswers come
-// between two ticks, one of sampled calls counts for all.
+// Counting each answer of a busy instance costs more than it tells. Where there were
+// so many between two comparisons with the others that a sample of them is good enough,
+// one of sampled calls counts for all until the next.
 const (
-	enoughAnswers = 1000
-	busyAnswers   = 40
-	sampled       = 16
+	sampled     = 16
+	busyAnswers = 20 * sampled
 )
 
 // isSample says whether the answer to a call for which so much is to be done at the
 // pick counts for sampled of them.
 func isSample(todo uint32, dice uint64) bool {
-	return todo&sampleAnswers != 0 && mix(dice) < 1<<64/sampled
+	return todo&sampleAnswers != 0 && standsForAll(dice)
 }
+
+// standsForAll says whether a call with these dice is one of sampled.
+func standsForAll(dice uint64) bool { return mix(dice) < 1<<64/sampled }
 
 // mix makes numbers that differ little differ in all bits (the last steps of
 // SplitMix64).
@@ -123,8 +125,12 @@ func (t *tally) fail() {
 // counts is a reading of what has ended how.
 type counts struct{ good, samples, failed uint32 }
 
-func (t *tally) counts() counts {
-	return counts{t.good.Load(), t.samples.Load(), t.failed.Load()}
+func (c *child) counts() counts {
+	now := counts{c.tally.good.Load(), c.tally.samples.Load(), c.tally.failed.Load()}
+	if c.conn != nil {
+		now.good += c.conn.good.Load()
+	}
+	return now
 }
 
 // since is what has been added to an earlier reading.
@@ -147,6 +153,16 @@ const (
 	usualCalls = 16
 	usualTimes = 16
 )
+
+// isFirst notes that the instance is picked, and says whether it is the first time
+// since the clock has moved.
+func (t *tally) isFirst(clock int64) bool {
+	if t.picked.Load() == clock {
+		return false
+	}
+	t.picked.Store(clock)
+	return true
+}
 
 // observe adds what a call took to the averages. Of two that are added at the same
 // moment one may be lost.

@@ -29,6 +29,7 @@ type measured struct {
 	// parallel says that it runs on all cores. A measurement counts only if it has
 	// had them for itself.
 	parallel bool
+	least    int // how often it is done in a measurement if that takes no longer than longSlice
 
 	times       int
 	costs       []cost
@@ -44,6 +45,8 @@ const (
 	// slice is how long a measurement takes at least: long for the scheduler and
 	// short for the neighbours on the machine.
 	slice = 10 * time.Millisecond
+	// longSlice is how long one takes that is to do something so many times.
+	longSlice = 100 * time.Millisecond
 	// retries bounds how often a measurement is made until it is undisturbed.
 	retries = 20
 	// tooLong is how long something takes that is measured once only.
@@ -79,7 +82,7 @@ func (m *measured) calibrate() {
 		for range 2 {
 			c.wall = min(c.wall, m.measure().wall)
 		}
-		if c.wall*float64(m.times) >= float64(slice) {
+		if took := c.wall * float64(m.times); took >= float64(longSlice) || took >= float64(slice) && m.times >= m.least {
 			return
 		}
 	}

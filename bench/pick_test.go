@@ -12,6 +12,7 @@ import (
 	gbalancer "google.golang.org/grpc/balancer"
 
 	"github.com/rollcall-go/rollcall/pick"
+	echov1 "github.com/rollcall-go/rollcall/proto/echo/v1"
 )
 
 var pickSizes = []int{10, 100, 1000, 10_000}
@@ -37,7 +38,7 @@ func BenchmarkPick(b *testing.B) {
 		picker := ready(b, p, n).cc.State().Picker
 		for _, c := range calls {
 			b.Run(c.name, func(b *testing.B) {
-				calling := c.with(picker)
+				calling := c.with(picker, newUnfinished())
 				calling.prepare(b.N)
 				b.ReportAllocs()
 				b.ResetTimer()
@@ -67,17 +68,21 @@ func BenchmarkPickWithRecord(b *testing.B) {
 type calling struct {
 	call
 	picker gbalancer.Picker
-	// dones are of picks that were measured without: a policy may take calls that
-	// never end for a sign of trouble. Each core has its own.
-	dones [][]func(gbalancer.DoneInfo)
+	dones  unfinished
 }
 
-func (c call) with(picker gbalancer.Picker) *calling {
-	cores := 1
-	if c.parallel {
-		cores = runtime.GOMAXPROCS(0)
+// unfinished is the Done of picks that are measured without: a policy may take calls
+// that never end for a sign of trouble. Each core has its own.
+type unfinished [][]func(gbalancer.DoneInfo)
+
+func newUnfinished() unfinished { return make(unfinished, runtime.GOMAXPROCS(0)) }
+
+// with returns c, made with picker. What is measured at different times may share room.
+func (c call) with(picker gbalancer.Picker, room unfinished) *calling {
+	if !c.parallel {
+		room = room[:1]
 	}
-	return &calling{call: c, picker: picker, dones: make([][]func(gbalancer.DoneInfo), cores)}
+	return &calling{call: c, picker: picker, dones: room}
 }
 
 // prepare makes room for what so many calls leave behind.
@@ -158,7 +163,7 @@ func info() gbalancer.PickInfo {
 	for level := range 3 {
 		ctx = context.WithValue(ctx, key(level), level)
 	}
-	return gbalancer.PickInfo{Ctx: ctx, FullMethodName: "/echo.v1.Echo/Get"}
+	return gbalancer.PickInfo{Ctx: ctx, FullMethodName: echov1.Echo_Get_FullMethodName}
 }
 
 func forEachSize(b *testing.B, sizes []int, measured func(policy, int) bool, run func(b *testing.B, p policy, n int)) {

@@ -16,20 +16,25 @@ func control() policy {
 	return p
 }
 
+// picksOfEach is how often each instance is picked in a measurement: so often that
+// what is done once in a while has no more than its share.
+const picksOfEach = 100
+
 func pickTable(t *testing.T) {
 	costs, all := results{}, slices.Concat([]policy{control()}, policies)
 	for _, n := range pickSizes {
 		t.Run(fmt.Sprint(n), func(t *testing.T) { // closes the policies
 			var each []*measured
+			room := newUnfinished()
 			for _, p := range all {
 				if !p.picks(n) {
 					continue
 				}
 				picker := ready(t, p, n).cc.State().Picker
 				for _, c := range calls {
-					calling := c.with(picker)
+					calling := c.with(picker, room)
 					each = append(each, &measured{
-						figure: figure{p.name, c.name, n}, parallel: c.parallel,
+						figure: figure{p.name, c.name, n}, parallel: c.parallel, least: picksOfEach * n,
 						prepare: calling.prepare, do: calling.do, rest: calling.finish,
 					})
 				}
