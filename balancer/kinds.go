@@ -20,12 +20,12 @@ var seed = maphash.MakeSeed()
 
 type kind struct {
 	method string
-	call   uint64 // unaryCall or streamCall
+	call   callKind // unaryCall or streamCall
 }
 
 // of returns unaryCall if the call is known to be unary, by its record or by the
 // method's descriptor, and streamCall if it is anything else.
-func (k *kinds) of(what call) uint64 {
+func (k *kinds) of(what call) callKind {
 	if what.rec.Unary() {
 		return unaryCall
 	}
@@ -48,7 +48,7 @@ func (k *kinds) of(what call) uint64 {
 }
 
 // described is what the method's descriptor says.
-func described(method string) uint64 {
+func described(method string) callKind {
 	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 	if m, ok := found.(protoreflect.MethodDescriptor); err == nil && ok && !m.IsStreamingClient() && !m.IsStreamingServer() {

@@ -15,7 +15,7 @@ func TestKindsOfCalls(t *testing.T) {
 	for range 2 {
 		for _, tt := range []struct {
 			what call
-			want uint64
+			want callKind
 		}{
 			{call{method: unaryMethod}, unaryCall},
 			{call{method: streamMethod}, streamCall},

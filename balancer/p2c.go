@@ -95,6 +95,6 @@ func (s *stopwatches) start(c *conn, call noted) gbalancer.PickResult {
 		}
 	}
 	w.conn, w.call = c, call
-	c.tally.enter(call.inHand)
+	c.tally.enter(call.kind)
 	return c.result(w.done)
 }

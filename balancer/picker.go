@@ -52,7 +52,7 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	case what.rec != nil:
 		return c.recorded(what, noted{sample: isSample(todo, dice)}, nil), nil
 	case todo != 0:
-		return c.unrecorded(0, isSample(todo, dice)), nil
+		return c.unrecorded(uncounted, isSample(todo, dice)), nil
 	default:
 		return c.result(c.done), nil
 	}
@@ -98,7 +98,7 @@ func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.Pic
 			p.engine.wake()
 		}
 		if todo&countHand != 0 {
-			note.inHand = kind
+			note.kind = kind
 		}
 		p.count(todo)
 		first := s.measured && c.tally.isFirst(p.clock.Load())
@@ -113,7 +113,7 @@ func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.Pic
 	case note.timed:
 		return p.watches.start(c, note)
 	default:
-		return c.unrecorded(note.inHand, note.sample)
+		return c.unrecorded(note.kind, note.sample)
 	}
 }
 
@@ -141,7 +141,7 @@ func (t *trial) begin(what call) gbalancer.PickResult {
 	c.child.engine.picker.count(c.onPick.Load())
 	tried := func(o outcome) { c.child.engine.tried(t, o) }
 	if what.rec != nil {
-		return c.recorded(what, noted{inHand: unaryCall}, tried)
+		return c.recorded(what, noted{kind: unaryCall}, tried)
 	}
 	c.tally.enter(unaryCall)
 	return c.result(func(info gbalancer.DoneInfo) {

@@ -52,7 +52,7 @@ type conn struct {
 	child    *child
 	tally    *tally
 
-	dones  [len(kindsInHand)]doneFuncs // for calls without a record
+	dones  [len(inHand)]doneFuncs // for calls without a record
 	target pick.Target
 	_      [96]byte // so that its size is a power of two, which Go aligns to cache lines
 }
@@ -62,10 +62,11 @@ type doneFuncs struct{ ordinary, sample func(gbalancer.DoneInfo) }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{subConn: sc, child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
-	for kind, inHand := range kindsInHand {
+	for i := range conn.dones {
+		kind := callKind(i)
 		conn.dones[kind] = doneFuncs{
-			ordinary: func(info gbalancer.DoneInfo) { conn.ended(&info, noted{inHand: inHand}) },
-			sample:   func(info gbalancer.DoneInfo) { conn.ended(&info, noted{inHand: inHand, sample: true}) },
+			ordinary: func(info gbalancer.DoneInfo) { conn.ended(&info, noted{kind: kind}) },
+			sample:   func(info gbalancer.DoneInfo) { conn.ended(&info, noted{kind: kind, sample: true}) },
 		}
 	}
 	conn.done = conn.dones[0].ordinary
@@ -76,15 +77,16 @@ func newConn(c *child, sc gbalancer.SubConn) *conn {
 
 // noted is what is counted of a call.
 type noted struct {
-	inHand uint64        // in hand
-	sample bool          // its answer stands for sampled
-	timed  bool          // how long it takes
-	began  time.Duration // on the engine's clock, if it is timed
+	began   time.Duration // on the engine's clock, if it is timed
+	attempt int32         // its number in the call's record, if it has one
+	kind    callKind      // in hand
+	sample  bool          // its answer stands for sampled
+	timed   bool          // how long it takes
 }
 
 // ended takes note of how a call without a record has ended.
 func (c *conn) ended(info *gbalancer.DoneInfo, call noted) {
-	c.tally.leave(call.inHand)
+	c.tally.leave(call.kind)
 	switch {
 	case call.timed || !plain(info):
 		c.judged(info, nil, call)
@@ -152,12 +154,12 @@ func (c *conn) alive() {
 }
 
 // unrecorded is what Pick returns for a call without a record.
-func (c *conn) unrecorded(inHand uint64, sample bool) gbalancer.PickResult {
-	if inHand == 0 && !sample {
+func (c *conn) unrecorded(kind callKind, sample bool) gbalancer.PickResult {
+	if kind == uncounted && !sample {
 		return c.result(c.done)
 	}
-	c.tally.enter(inHand)
-	dones := &c.dones[kindInHand(inHand)]
+	c.tally.enter(kind)
+	dones := &c.dones[kind]
 	if sample {
 		return c.result(dones.sample)
 	}
@@ -172,11 +174,12 @@ func (c *conn) result(done func(gbalancer.DoneInfo)) gbalancer.PickResult {
 // recorded is what Pick returns for a call with a record. ended may be nil and is
 // called with the outcome.
 func (c *conn) recorded(what call, note noted, ended func(outcome)) gbalancer.PickResult {
-	c.tally.enter(note.inHand)
+	c.tally.enter(note.kind)
 	ctx, rec := what.ctx, what.rec
-	attempt := rec.Begin(c.target)
+	note.attempt = int32(rec.Begin(&c.target))
 	return c.result(func(info gbalancer.DoneInfo) {
-		c.tally.leave(note.inHand)
+		c.tally.leave(note.kind)
+		attempt := int(note.attempt)
 		if ended == nil && !note.timed && plain(&info) {
 			c.answered(note.sample)
 			rec.End(attempt, pick.Answered, nil)

@@ -229,14 +229,18 @@ func TestOwnPauseIsNoStall(t *testing.T) {
 		c := b.find("a", "")
 		b.mu.Lock()
 		c.health.pulse = pulse{heard: b.now() - time.Second, asked: true, watching: true}
-		c.tally.enter(8 * unaryCall)
+		for range 8 {
+			c.tally.enter(unaryCall)
+		}
 		b.due -= time.Second // the next tick finds itself late
 		b.mu.Unlock()
 		time.Sleep(50 * time.Millisecond)
 		b.wantSuspects()
 		time.Sleep(50 * time.Millisecond)
 		b.wantSuspects("a")
-		c.tally.leave(8 * unaryCall)
+		for range 8 {
+			c.tally.leave(unaryCall)
+		}
 	})
 }
 

@@ -32,24 +32,28 @@ type tally struct {
 	_ [8]byte
 }
 
-// The kinds of calls, as they are counted in hand; 0 is for calls that are not.
+// callKind is how a call is counted in hand.
+type callKind uint8
+
 const (
-	streamCall uint64 = 1
-	unaryCall  uint64 = 1 + 1<<32
+	uncounted callKind = iota
+	streamCall
+	unaryCall
 )
 
-var kindsInHand = [...]uint64{0, streamCall, unaryCall}
+// inHand is what a call of each kind adds to hand.
+var inHand = [...]uint64{uncounted: 0, streamCall: 1, unaryCall: 1 + 1<<32}
 
-// kindInHand is the index of one of them.
-func kindInHand(kind uint64) uint64 { return kind&1 + kind>>32 }
+// enter and leave count a call in hand.
+func (t *tally) enter(kind callKind) {
+	if kind != uncounted {
+		t.hand.Add(inHand[kind])
+	}
+}
 
-// enter and leave count a call of this kind in hand; 0 counts nothing.
-func (t *tally) enter(kind uint64) { t.add(kind) }
-func (t *tally) leave(kind uint64) { t.add(-kind) }
-
-func (t *tally) add(n uint64) {
-	if n != 0 {
-		t.hand.Add(n)
+func (t *tally) leave(kind callKind) {
+	if kind != uncounted {
+		t.hand.Add(-inHand[kind])
 	}
 }
 

@@ -15,11 +15,11 @@ func Example() {
 
 	// The balancer, at the first attempt:
 	seen := pick.FromContext(ctx)
-	n := seen.Begin(pick.Target{ID: "orders-1", Addr: "10.0.0.1:9000"})
+	n := seen.Begin(&pick.Target{ID: "orders-1", Addr: "10.0.0.1:9000"})
 	seen.End(n, pick.NotSent, errors.New("connection refused"))
 	// And at the second one:
 	fmt.Println("avoid orders-1:", seen.Avoids("orders-1"))
-	n = seen.Begin(pick.Target{ID: "orders-2", Addr: "10.0.0.2:9000"})
+	n = seen.Begin(&pick.Target{ID: "orders-2", Addr: "10.0.0.2:9000"})
 	seen.End(n, pick.Answered, nil)
 
 	for _, a := range record.Attempts() {

@@ -11,7 +11,7 @@ import (
 // what became of them.
 func TestFork(t *testing.T) {
 	ctx, first := pick.NewCall(t.Context(), "/a.B/C")
-	first.Begin(pick.Target{ID: "a"})
+	first.Begin(&pick.Target{ID: "a"})
 	start := first.Mark()
 	ctx, second := first.Fork(ctx)
 	if got := pick.FromContext(ctx).For("/a.B/C"); got != second || first.Elsewhere() || !second.Elsewhere() {
@@ -19,8 +19,8 @@ func TestFork(t *testing.T) {
 	}
 	_, third := second.Fork(ctx)
 	mark := second.Mark()
-	second.End(second.Begin(pick.Target{ID: "b"}), pick.NotSent, nil)
-	first.End(first.Begin(pick.Target{ID: "c"}), pick.Answered, nil)
+	second.End(second.Begin(&pick.Target{ID: "b"}), pick.NotSent, nil)
+	first.End(first.Begin(&pick.Target{ID: "c"}), pick.Answered, nil)
 	third.NotPicked(errors.New("nobody else"))
 	for name, tt := range map[string]struct {
 		record *pick.Record

@@ -11,8 +11,8 @@ func (r *Record) Avoid(id string) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	r.touch()
-	r.call.avoid = append(r.call.avoid, id)
+	common := r.call.touch()
+	common.avoid = append(common.avoid, id)
 }
 
 // Pin orders the balancer to pick this instance and no other for the attempts
@@ -23,8 +23,7 @@ func (r *Record) Pin(id string) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	r.touch()
-	r.call.pin = id
+	r.call.touch().pin = id
 }
 
 // Pinned returns the instance that must be picked, if any.
@@ -34,7 +33,8 @@ func (r *Record) Pinned() (id string, ok bool) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	return r.call.pin, r.call.pin != ""
+	id = r.call.seldom().pin
+	return id, id != ""
 }
 
 // Avoids says whether the instance was already tried by this call or is to be
@@ -45,6 +45,10 @@ func (r *Record) Avoids(id string) bool {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	return slices.Contains(r.call.avoid, id) ||
-		slices.ContainsFunc(r.call.attempts, func(a Attempt) bool { return a.Target.ID == id })
+	for t := range r.call.all() {
+		if t.target.ID == id {
+			return true
+		}
+	}
+	return slices.Contains(r.call.seldom().avoid, id)
 }

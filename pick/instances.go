@@ -4,12 +4,12 @@ package pick
 // instances there are.
 func (r *Record) AskInstances() {
 	if r != nil {
-		r.call.asked.Store(true)
+		r.set(asked)
 	}
 }
 
 // InstancesAsked says whether AskInstances was called. It takes no lock.
-func (r *Record) InstancesAsked() bool { return r != nil && r.call.asked.Load() }
+func (r *Record) InstancesAsked() bool { return r != nil && r.has(asked) }
 
 // SetInstances notes the IDs of all instances, whatever their state. The balancer
 // calls it.
@@ -19,7 +19,7 @@ func (r *Record) SetInstances(ids []string) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	r.call.instances = ids
+	r.call.touch().instances = ids
 }
 
 // Instances returns what SetInstances was told last; known is false if it was not
@@ -30,5 +30,6 @@ func (r *Record) Instances() (ids []string, known bool) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	return r.call.instances, r.call.instances != nil
+	ids = r.call.seldom().instances
+	return ids, ids != nil
 }

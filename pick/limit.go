@@ -20,17 +20,17 @@ func (r *Record) Spent() (last error, spent bool) {
 	limit := int(r.call.limit.Load())
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	if limit == 0 || len(r.call.attempts) < limit {
+	if limit == 0 || int(r.call.tries) < limit {
 		return nil, false
 	}
 	n := 0
-	for _, a := range r.call.attempts {
-		if a.unused || a.Class.NotExecuted() {
+	for t := range r.call.all() {
+		if t.unused || t.class.NotExecuted() {
 			continue
 		}
 		n++
-		if a.Ended {
-			last = a.Err
+		if t.ended {
+			last = t.err
 		}
 	}
 	return last, n >= limit

@@ -22,7 +22,7 @@ func TestLimit(t *testing.T) {
 	}{
 		{pick.NotSent, nil, false}, {pick.Refused, nil, false}, {pick.Answered, last, false}, {pick.NotSent, nil, false}, {pick.Unanswered, last, true},
 	} {
-		r.End(r.Begin(pick.Target{ID: "a"}), step.class, step.err)
+		r.End(r.Begin(&pick.Target{ID: "a"}), step.class, step.err)
 		if err, spent := r.Spent(); spent != step.spent || spent && err != last {
 			t.Errorf("after attempt %d: %v, %t", i, err, spent)
 		}

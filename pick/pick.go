@@ -23,34 +23,64 @@ type Record struct {
 	fork   int32   // never changed; 0 unless made by Fork
 
 	// Of call only.
-	limit   atomic.Int32 // of attempts; 0 for none
-	unary   atomic.Bool
-	asked   atomic.Bool // whether instances are asked for
-	touched atomic.Bool // false as long as there is nothing that a balancer looks for
+	limit atomic.Int32  // of attempts; 0 for none
+	flags atomic.Uint32 // are set, and not cleared
 
-	mu        sync.Mutex // call.mu guards all below; nothing is called under it
-	notPicked int        // picks that led to no attempt
-	lastError error      // of the last of them; nil if it is not known
+	mu    sync.Mutex // call.mu guards all below; nothing is called under it
+	tries int32      // of call only, as the next one
+	first tried      // what the first was, so that most calls allocate once
+	rare  *rare      // nil as long as it is empty
+}
 
-	// All below is used in call only.
-	attempts []Attempt
-	first    [1]Attempt // where attempts starts, so that most calls allocate once
-	avoid    []string
-	pin      string
-	forks    int32
+// What is known of a call and not of most, or from its start on.
+const (
+	touched uint32 = 1 << iota // there is something that a balancer looks for
+	unary                      // no stream
+	asked                      // instances are asked for
+)
 
+// rare is what most records do without.
+type rare struct {
+	notPicked int   // picks that led to no attempt
+	lastError error // of the last of them; nil if it is not known
+
+	// Of call only.
+	later     []tried // after the first
+	avoid     []string
+	pin       string
+	forks     int32
 	instances []string // nil if not told
+}
+
+// has says whether the flag is set. It takes no lock.
+func (r *Record) has(flag uint32) bool { return r.call.flags.Load()&flag != 0 }
+
+func (r *Record) set(flag uint32) {
+	if !r.has(flag) {
+		r.call.flags.Or(flag)
+	}
 }
 
 // untouched says that there is nothing in r yet that a balancer would look for.
 // Most calls make one attempt and have no hints, and need no lock to learn that.
-func (r *Record) untouched() bool { return r == nil || !r.call.touched.Load() }
+func (r *Record) untouched() bool { return r == nil || !r.has(touched) }
 
-// touch comes before r gets something that a balancer looks for. call.mu is held.
-func (r *Record) touch() {
-	if !r.call.touched.Load() {
-		r.call.touched.Store(true)
+// touch returns what is rare in r, to put something there that a balancer looks for.
+// call.mu is held.
+func (r *Record) touch() *rare {
+	r.set(touched)
+	if r.rare == nil {
+		r.rare = new(rare)
 	}
+	return r.rare
+}
+
+// seldom returns what is rare in r. call.mu is held.
+func (r *Record) seldom() rare {
+	if r.rare == nil {
+		return rare{}
+	}
+	return *r.rare
 }
 
 type contextKey struct{}
@@ -91,7 +121,7 @@ func (c *recorded) Value(key any) any {
 func with(ctx context.Context, method string) (context.Context, *Record) {
 	c := &recorded{Context: ctx}
 	r := &c.record
-	r.method, r.call, r.attempts = method, r, r.first[:0]
+	r.method, r.call = method, r
 	return c, r
 }
 
@@ -104,8 +134,9 @@ func Without(ctx context.Context) context.Context { return context.WithValue(ctx
 func (r *Record) Fork(ctx context.Context) (context.Context, *Record) {
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	r.call.forks++
-	f := &recorded{Context: ctx, record: Record{method: r.method, call: r.call, fork: r.call.forks}}
+	common := r.call.touch()
+	common.forks++
+	f := &recorded{Context: ctx, record: Record{method: r.method, call: r.call, fork: common.forks}}
 	return f, &f.record
 }
 
@@ -134,11 +165,11 @@ func (r *Record) For(method string) *Record {
 
 // SetUnary says that the call is unary. Interceptors of unary calls say so.
 func (r *Record) SetUnary() {
-	if r != nil && !r.call.unary.Load() {
-		r.call.unary.Store(true)
+	if r != nil {
+		r.set(unary)
 	}
 }
 
 // Unary says whether the call is known to be unary: false is a stream, or a record
 // of which no interceptor has said so. It takes no lock.
-func (r *Record) Unary() bool { return r != nil && r.call.unary.Load() }
+func (r *Record) Unary() bool { return r != nil && r.has(unary) }

@@ -12,7 +12,7 @@ import (
 
 // begin notes a pick of the instance with this ID.
 func begin(r *pick.Record, id string) int {
-	return r.Begin(pick.Target{ID: id, Life: id + "-life", Addr: id + ":1"})
+	return r.Begin(&pick.Target{ID: id, Life: id + "-life", Addr: id + ":1"})
 }
 
 func TestNilRecordForgetsEverything(t *testing.T) {
@@ -180,9 +180,10 @@ func TestRecordIsSafeForConcurrentUse(t *testing.T) {
 
 // What a call pays that nobody retries: the record and its context are one.
 func TestRecordOfAnOrdinaryCallAllocatesOnce(t *testing.T) {
+	target := &pick.Target{ID: "a"}
 	if n := testing.AllocsPerRun(100, func() {
 		_, r := pick.NewCall(context.Background(), "/s/m")
-		r.End(r.Begin(pick.Target{ID: "a"}), pick.Answered, nil)
+		r.End(r.Begin(target), pick.Answered, nil)
 	}); n > 1 {
 		t.Errorf("%v allocations, want 1", n)
 	}

@@ -47,7 +47,7 @@ func TestSinceTellsWhatIsCertain(t *testing.T) {
 	ended := func(classes ...pick.Class) func(*pick.Record) {
 		return func(r *pick.Record) {
 			for _, class := range classes {
-				r.End(r.Begin(pick.Target{ID: class.String()}), class, errors.New("ended"))
+				r.End(r.Begin(&pick.Target{ID: class.String()}), class, errors.New("ended"))
 			}
 		}
 	}
@@ -58,8 +58,8 @@ func TestSinceTellsWhatIsCertain(t *testing.T) {
 	}{
 		"nobody looked":                       {func(*pick.Record) {}, 0, pick.Untracked},
 		"nobody to pick":                      {func(r *pick.Record) { r.NotPicked(errNobody) }, 0, pick.NeverPicked},
-		"picked and not used":                 {func(r *pick.Record) { r.Unused(r.Begin(pick.Target{ID: "a"})) }, 0, pick.NeverPicked},
-		"in flight":                           {func(r *pick.Record) { r.Begin(pick.Target{ID: "a"}) }, 1, pick.Unanswered},
+		"picked and not used":                 {func(r *pick.Record) { r.Unused(r.Begin(&pick.Target{ID: "a"})) }, 0, pick.NeverPicked},
+		"in flight":                           {func(r *pick.Record) { r.Begin(&pick.Target{ID: "a"}) }, 1, pick.Unanswered},
 		"one attempt":                         {ended(pick.NotSent), 1, pick.NotSent},
 		"none has executed":                   {ended(pick.NotSent, pick.Refused), 2, pick.Refused},
 		"the first may have executed":         {ended(pick.Unanswered, pick.NotSent), 2, pick.Unanswered},

@@ -1,7 +1,7 @@
 package pick
 
 import (
-	"slices"
+	"iter"
 	"time"
 )
 
@@ -19,8 +19,38 @@ type Attempt struct {
 	Advice Advice
 	Class  Class
 	Ended  bool // false while it is in flight
-	unused bool
-	fork   int32
+}
+
+// tried is an attempt, or a pick that gRPC did not use.
+type tried struct {
+	target               *Target
+	err                  error
+	wait                 time.Duration
+	fork                 int32
+	class                Class
+	ended, unused, never bool
+}
+
+func (t *tried) attempt() Attempt {
+	return Attempt{Target: *t.target, Err: t.err, Advice: Advice{t.never, t.wait}, Class: t.class, Ended: t.ended}
+}
+
+// nth returns attempt n. It is the call's record, whose mu is held.
+func (r *Record) nth(n int) *tried {
+	if n == 0 {
+		return &r.first
+	}
+	return &r.rare.later[n-1]
+}
+
+// all returns all attempts, in order. It is the call's record, whose mu is held.
+func (r *Record) all() iter.Seq[*tried] { return r.after(0) }
+
+func (r *Record) after(n int) iter.Seq[*tried] {
+	return func(yield func(*tried) bool) {
+		for ; n < int(r.tries) && yield(r.nth(n)); n++ {
+		}
+	}
 }
 
 // Advice is what the server that answered an attempt said about another one.
@@ -30,16 +60,23 @@ type Advice struct {
 }
 
 // Begin notes that target was picked for an attempt, and returns the attempt's
-// number for End or Unused. The balancer calls it.
-func (r *Record) Begin(target Target) (n int) {
+// number for End or Unused. Nobody changes target any more. The balancer calls it.
+func (r *Record) Begin(target *Target) (n int) {
 	if r == nil {
 		return 0
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	r.touch()
-	r.call.attempts = append(r.call.attempts, Attempt{Target: target, Class: Unanswered, fork: r.fork})
-	return len(r.call.attempts) - 1
+	r.set(touched)
+	t := tried{target: target, class: Unanswered, fork: r.fork}
+	if n = int(r.call.tries); n == 0 {
+		r.call.first = t
+	} else {
+		common := r.call.touch()
+		common.later = append(common.later, t)
+	}
+	r.call.tries++
+	return n
 }
 
 // End notes how attempt n ended. The balancer calls it.
@@ -49,8 +86,8 @@ func (r *Record) End(n int, class Class, err error) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	a := &r.call.attempts[n]
-	a.Class, a.Err, a.Ended = class, err, true
+	t := r.call.nth(n)
+	t.class, t.err, t.ended = class, err, true
 }
 
 // Advise notes what the server of attempt n said about another one. The balancer
@@ -61,7 +98,8 @@ func (r *Record) Advise(n int, advice Advice) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	r.call.attempts[n].Advice = advice
+	t := r.call.nth(n)
+	t.never, t.wait = advice.Never, advice.Wait
 }
 
 // Unused notes that gRPC did not use pick n, because the connection was lost in
@@ -73,9 +111,10 @@ func (r *Record) Unused(n int) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	r.call.attempts[n].unused = true
-	r.notPicked++
-	r.lastError = nil
+	r.call.nth(n).unused = true
+	own := r.touch()
+	own.notPicked++
+	own.lastError = nil
 }
 
 // NotPicked notes that the balancer was asked and picked nobody, for whatever
@@ -89,9 +128,9 @@ func (r *Record) NotPicked(err error) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	r.touch()
-	r.notPicked++
-	r.lastError = err
+	own := r.touch()
+	own.notPicked++
+	own.lastError = err
 }
 
 // NotPickedError returns the error of the last pick that led to no attempt: what
@@ -102,7 +141,7 @@ func (r *Record) NotPickedError() error {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	return r.lastError
+	return r.seldom().lastError
 }
 
 // Attempts returns a copy of the attempts so far, in the order of their picks.
@@ -112,7 +151,13 @@ func (r *Record) Attempts() []Attempt {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	return listed(r.call.attempts)
+	var attempts []Attempt
+	for t := range r.call.all() {
+		if !t.unused {
+			attempts = append(attempts, t.attempt())
+		}
+	}
+	return attempts
 }
 
 // Mark is a place in the record.
@@ -125,7 +170,7 @@ func (r *Record) Mark() Mark {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	return Mark{len(r.call.attempts), r.notPicked}
+	return Mark{int(r.call.tries), r.seldom().notPicked}
 }
 
 // Since returns the attempts after m, as Attempts does, and what is certain
@@ -138,11 +183,16 @@ func (r *Record) Since(m Mark) ([]Attempt, Class) {
 	}
 	r.call.mu.Lock()
 	defer r.call.mu.Unlock()
-	attempts := slices.DeleteFunc(listed(r.call.attempts[m.attempts:]), func(a Attempt) bool { return a.fork != r.fork })
+	var attempts []Attempt
+	for t := range r.call.after(m.attempts) {
+		if !t.unused && t.fork == r.fork {
+			attempts = append(attempts, t.attempt())
+		}
+	}
 	switch {
 	case len(attempts) > 0:
 		return attempts, together(attempts)
-	case r.notPicked > m.notPicked:
+	case r.seldom().notPicked > m.notPicked:
 		return nil, NeverPicked
 	default:
 		return nil, Untracked
@@ -157,9 +207,4 @@ func together(attempts []Attempt) (class Class) {
 		}
 	}
 	return class
-}
-
-// listed returns a copy of those attempts that were attempts.
-func listed(attempts []Attempt) []Attempt {
-	return slices.DeleteFunc(slices.Clone(attempts), func(a Attempt) bool { return a.unused })
 }

@@ -54,7 +54,7 @@ func (u unary) broadcast(ctx context.Context, opts []grpc.CallOption) error {
 func (u unary) pinned(ctx context.Context, id string, reply any, opts []grpc.CallOption) error {
 	own, _ := redirect(opts)
 	var call attempt.Call
-	call.Start(ctx, u.method, u.policy, u.cc, own, false)
+	call.Start(ctx, u.method, &u.policy, u.cc, own, false)
 	call.Pin(id)
 	u.reply = reply
 	return u.run(&call)

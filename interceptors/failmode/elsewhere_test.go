@@ -128,7 +128,7 @@ func TestProofIsOfOneError(t *testing.T) {
 					if class == pick.NeverPicked {
 						record.NotPicked(seen)
 					} else {
-						record.End(record.Begin(pick.Target{ID: "a"}), class, seen)
+						record.End(record.Begin(&pick.Target{ID: "a"}), class, seen)
 					}
 					return tt.told
 				}
@@ -154,7 +154,7 @@ func TestProofOfAPickThatFailed(t *testing.T) {
 		"another":         {func(r *pick.Record) { r.NotPicked(nobody) }, "rollcall: something else", 1},
 		"not the last":    {func(r *pick.Record) { r.NotPicked(nobody); r.NotPicked(errLost) }, nobody.Error(), 1},
 		"waits":           {func(r *pick.Record) { r.NotPicked(gbalancer.ErrNoSubConnAvailable) }, gbalancer.ErrNoSubConnAvailable.Error(), 1},
-		"unused after it": {func(r *pick.Record) { r.NotPicked(nobody); r.Unused(r.Begin(pick.Target{ID: "a"})) }, nobody.Error(), 1},
+		"unused after it": {func(r *pick.Record) { r.NotPicked(nobody); r.Unused(r.Begin(&pick.Target{ID: "a"})) }, nobody.Error(), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			made := 0

@@ -55,7 +55,7 @@ func TestErrorOfAHandlerIsUntouched(t *testing.T) {
 	want := status.Error(codes.NotFound, "no such order")
 	invoker := func(ctx context.Context, method string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 		record := pick.FromContext(ctx)
-		record.End(record.Begin(pick.Target{ID: "a"}), pick.Answered, want)
+		record.End(record.Begin(&pick.Target{ID: "a"}), pick.Answered, want)
 		return want
 	}
 	err := failmode.UnaryClientInterceptor(failmode.Failover)(t.Context(), "/shop.Orders/Pay", nil, nil, nil, invoker)
@@ -72,7 +72,7 @@ func TestErrorWorksWithTheStatusPackage(t *testing.T) {
 	last := st.Err()
 	invoker := func(ctx context.Context, method string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 		record := pick.FromContext(ctx)
-		record.End(record.Begin(pick.Target{ID: "a"}), pick.Unanswered, last)
+		record.End(record.Begin(&pick.Target{ID: "a"}), pick.Unanswered, last)
 		return last
 	}
 	err = failmode.UnaryClientInterceptor(failmode.Failover)(t.Context(), "/shop.Orders/Pay", nil, nil, nil, invoker)

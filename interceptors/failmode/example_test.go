@@ -43,7 +43,7 @@ func ExampleParseMode() {
 // lostConnection stands for a connection that breaks when a call is under way.
 func lostConnection(ctx context.Context, method string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 	record, err := pick.FromContext(ctx), status.Error(codes.Unavailable, "connection lost")
-	record.End(record.Begin(pick.Target{ID: "greeter-1"}), pick.Unanswered, err)
+	record.End(record.Begin(&pick.Target{ID: "greeter-1"}), pick.Unanswered, err)
 	return err
 }
 
@@ -89,7 +89,7 @@ func Example_selector() {
 		refuse := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 			attempts++
 			record, err := pick.FromContext(ctx), status.Error(codes.Unavailable, "closing")
-			record.End(record.Begin(pick.Target{ID: "shop-1"}), pick.Refused, err)
+			record.End(record.Begin(&pick.Target{ID: "shop-1"}), pick.Refused, err)
 			return err
 		}
 		call := refuse

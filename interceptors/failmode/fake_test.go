@@ -90,7 +90,7 @@ func (f *fake) begin(record *pick.Record, opts []grpc.CallOption) (o outcome, n 
 		f.executed++
 	}
 	if o.class != pick.NeverPicked && o.class != pick.Untracked {
-		n = record.Begin(pick.Target{ID: id})
+		n = record.Begin(&pick.Target{ID: id})
 	}
 	return o, n
 }

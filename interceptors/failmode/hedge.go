@@ -14,7 +14,7 @@ import (
 // hedged makes a call whose attempts may have others beside them.
 func (u unary) hedged(ctx context.Context, reply proto.Message, opts []grpc.CallOption) error {
 	var call attempt.Call
-	call.Start(ctx, u.method, u.policy, u.cc, opts, false)
+	call.Start(ctx, u.method, &u.policy, u.cc, opts, false)
 	invoke := func(ctx context.Context, reply proto.Message, opts []grpc.CallOption) error {
 		return u.invoker(ctx, u.method, u.req, reply, u.cc, opts...)
 	}

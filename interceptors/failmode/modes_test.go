@@ -198,11 +198,11 @@ func TestBroadcastWhenAnInstanceIsLost(t *testing.T) {
 		id, pinned := record.Pinned()
 		if !pinned {
 			record.SetInstances([]string{"a", "b", "c"})
-			record.Unused(record.Begin(pick.Target{ID: "a"}))
+			record.Unused(record.Begin(&pick.Target{ID: "a"}))
 			id = "b"
 		}
 		made[id]++
-		record.End(record.Begin(pick.Target{ID: id}), pick.Answered, nil)
+		record.End(record.Begin(&pick.Target{ID: id}), pick.Answered, nil)
 		return nil
 	}
 	broadcast := failmode.UnaryClientInterceptor(failmode.Broadcast)

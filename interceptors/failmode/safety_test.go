@@ -122,7 +122,7 @@ func TestTransparentRetryHidesNothing(t *testing.T) {
 				made++
 				record, err := pick.FromContext(ctx), status.Error(codes.Unavailable, "lost")
 				for _, class := range tt.picks {
-					record.End(record.Begin(pick.Target{ID: class.String()}), class, err)
+					record.End(record.Begin(&pick.Target{ID: class.String()}), class, err)
 				}
 				return err
 			}

@@ -16,42 +16,55 @@ func UnaryClientInterceptor(mode Mode, opts ...Option) grpc.UnaryClientIntercept
 	settings := newConfig(mode, opts)
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		c := settings.forCall(opts)
-		u := unary{&c.policy, method, req, reply, cc, invoker}
-		switch {
-		case c.policy.Hedging != nil:
-			if message, ok := reply.(proto.Message); ok {
-				return u.hedged(ctx, message, opts)
-			}
-		case c.mode == Broadcast:
-			return u.broadcast(ctx, opts)
-		case c.mode == Failsafe:
-			c.lose(method, reply, u.call(ctx, opts))
-			return nil
+		u := unary{c, method, req, reply, cc, invoker}
+		if c.policy.Hedging == nil && c.mode != Broadcast && c.mode != Failsafe {
+			return u.call(ctx, opts)
 		}
-		return u.call(ctx, opts)
+		return u.special(ctx, opts)
 	}
 }
 
 // unary is a unary call.
 type unary struct {
-	policy     *attempt.Policy
+	*config
 	method     string
 	req, reply any
 	cc         *grpc.ClientConn
 	invoker    grpc.UnaryInvoker
 }
 
+// special makes a call that is more than attempts one after another.
+func (u *unary) special(ctx context.Context, opts []grpc.CallOption) error {
+	switch message, ok := u.reply.(proto.Message); {
+	case u.mode == Broadcast:
+		return u.broadcast(ctx, opts)
+	case u.mode == Failsafe:
+		u.lose(u.method, u.reply, u.call(ctx, opts))
+		return nil
+	case ok:
+		return u.hedged(ctx, message, opts)
+	default:
+		return u.call(ctx, opts)
+	}
+}
+
 // call makes attempts one after another.
 func (u *unary) call(ctx context.Context, opts []grpc.CallOption) error {
 	var call attempt.Call
-	call.Start(ctx, u.method, u.policy, u.cc, opts, false)
+	call.Start(ctx, u.method, &u.policy, u.cc, opts, false)
 	return u.run(&call)
 }
 
+// run makes the first attempt from here, and not from Do, since most calls need no
+// more: what is on the stack meanwhile may be what makes it grow.
 func (u *unary) run(call *attempt.Call) error {
-	err := call.Do(func(ctx context.Context, opts []grpc.CallOption) error {
-		return u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
-	})
+	ctx, opts := call.First()
+	err := u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
+	if err != nil {
+		err = call.Resume(err, func(ctx context.Context, opts []grpc.CallOption) error {
+			return u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
+		})
+	}
 	if err != nil {
 		return failure(call, err)
 	}

@@ -322,7 +322,7 @@ func TestAnswerAtTheEndOfTheAttemptsTime(t *testing.T) {
 					made++
 					time.Sleep(100*ms + late)
 					record, err := pick.FromContext(ctx), status.Error(code, "at the last moment")
-					record.End(record.Begin(pick.Target{ID: "a"}), pick.Answered, err)
+					record.End(record.Begin(&pick.Target{ID: "a"}), pick.Answered, err)
 					return err
 				}
 				failover := failmode.UnaryClientInterceptor(failmode.Failover, failmode.Idempotent(true), failmode.WithPerAttemptTimeout(100*ms))

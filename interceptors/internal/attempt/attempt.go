@@ -110,8 +110,12 @@ func (c *Call) Do(try Try) error {
 	}
 }
 
-// Resume is Do for a call whose last attempt looked like a success and has
-// failed with err after all.
+// First returns what the first attempt is to be made with, for who makes that one
+// without Do. If it fails, Resume is what follows.
+func (c *Call) First() (context.Context, []grpc.CallOption) { return c.begin(false) }
+
+// Resume is Do for a call whose last attempt has failed with err, or looked like a
+// success and has failed after all.
 func (c *Call) Resume(err error, try Try) error {
 	if !c.another(err) {
 		return c.err
