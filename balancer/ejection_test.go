@@ -227,7 +227,7 @@ func TestFlappingInstanceIsEjected(t *testing.T) {
 func TestHintsAndEjection(t *testing.T) {
 	forEachPicker(t, func(t *testing.T, p Picker, b *bed) {
 		b.up(configWith(p, ejecting()), fourServers...)
-		b.load(1000, time.Second, always("a", refusing))
+		b.load(1000, 8*time.Second, always("a", refusing)) // p2c picks it once a second
 		b.wantSuspects("a")
 		ctx, rec := b.recorded()
 		for _, id := range []string{"b", "c", "d"} {

@@ -9,11 +9,11 @@ import (
 )
 
 // P2C is the power of two choices: it draws two instances, each with a probability
-// in proportion to its weight, and picks the one that will probably answer sooner:
-// the latency of its recent answers times the calls it has in hand, this one and,
-// for its weight, the others. It suits calls of similar size. Streams, and calls that
-// are not known to be unary (StallDetection says how they are), count by their number
-// only.
+// in proportion to its weight, two different ones where all weights are the same, and
+// picks the one that will probably answer sooner: the latency of its recent answers
+// times the calls it has in hand, this one and, for its weight, the others. It suits
+// calls of similar size. Streams, and calls that are not known to be unary
+// (StallDetection says how they are), count by their number only.
 //
 // The latency is a moving average over some two seconds that follows a slow answer
 // at once and a fast one gradually (peak EWMA). A failure counts as a very slow
@@ -32,18 +32,18 @@ func (P2C) name() string { return "p2c" }
 func (P2C) share(weight uint32) uint32 { return weight }
 
 func (P2C) schedule(ready []*conn, shares []uint32, _ *position) schedule {
-	return &twoChoices{newLottery(contenders(ready, shares), shares)}
+	return &twoChoices{newContest(ready, shares)}
 }
 
 // neglected is who has not been picked for so long.
 const neglected = time.Second
 
-type twoChoices struct{ lottery[*contender] }
+type twoChoices struct{ contest }
 
 func (t *twoChoices) next() (c *conn, dice uint64) {
 	random := rand.Uint64()
 	a := t.draw(random)
-	b := t.draw(random<<32 | random>>32)
+	b := t.rival(a, random<<32|random>>32)
 	if a == b && len(t.lottery) > 1 {
 		b = t.draw(rand.Uint64())
 	}

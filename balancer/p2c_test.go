@@ -91,6 +91,17 @@ func TestP2CCountsEveryFailure(t *testing.T) {
 	})
 }
 
+// Of two instances the better one is found, too.
+func TestOfTwoTheBetterIsPicked(t *testing.T) {
+	for p, most := range map[Picker]int{P2C{}: 20, LeastRequest{ChoiceCount: 2}: 400} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.up(configWith(p, func(s *settings) { s.stall.Off = true }), "a", "b")
+			calls := b.load(1000, 5*time.Second, always("a", answer{after: 100 * time.Millisecond}))
+			atMost(t, calls, "a", time.Second, 5*time.Second, most)
+		})
+	}
+}
+
 // An instance that is known to be slow is tried once a second, and not more often.
 func TestP2CTriesWhoIsNeglected(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
