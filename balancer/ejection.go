@@ -111,25 +111,36 @@ func (r record) minus(o record) record {
 
 func (r record) share() float64 { return r.failed / max(1, r.calls) }
 
-// deviation is the standard deviation of the share if each call fails with
+// surplus is how many more calls failed than if each did with probability p.
+func (r record) surplus(p float64) float64 { return r.failed - p*r.calls }
+
+// deviation is the standard deviation of the surplus if each call fails with
 // probability p; that the number of calls is an estimate adds to it.
 func (r record) deviation(p float64) float64 {
-	return math.Sqrt(p*(1-p)/r.calls + p*p*(sampled-1)*r.estimated/(r.calls*r.calls))
+	return math.Sqrt(p*(1-p)*r.calls + p*p*(sampled-1)*r.estimated)
+}
+
+// likely is r as it is on average where each call fails with probability p and so
+// many do. By chance a sample may be too small to say how far it is off.
+func (r record) likely(p float64) record {
+	if r.estimated == 0 {
+		return r
+	}
+	calls := r.failed / p
+	return record{calls, r.failed, calls - r.failed}
 }
 
 // outlies says whether one fails more than the others, beyond the tolerance and
-// beyond what chance explains: three standard deviations of the share, if all
-// instances are alike.
+// beyond what chance explains: three standard deviations of what it has failed more
+// than all together, if all instances are alike.
 func (e Ejection) outlies(one, others record) bool {
-	if one.calls < float64(e.MinCalls) || others.calls < float64(e.MinCalls) {
+	if one.calls < float64(e.MinCalls) || others.calls < float64(e.MinCalls) || one.failed == 0 {
 		return false
 	}
-	if one.estimated > 0 {
-		one.calls += sampled // one more in the sample, so that few in it do not speak against the instance
-	}
-	p := one.plus(others).share()
-	chance := 3 * one.deviation(p)
-	return one.share() > others.share()+max(e.Tolerance, chance)
+	all := one.plus(others)
+	p, part := all.share(), one.calls/all.calls
+	chance := 3 * math.Hypot((1-part)*one.likely(p).deviation(p), part*others.deviation(p))
+	return one.share() > others.share()+e.Tolerance && one.surplus(p) > chance
 }
 
 // compare ejects those whose calls have failed more often than the others' since
@@ -144,7 +155,6 @@ func (e *engine) compare(now time.Duration) {
 		if h.busy {
 			h.window.estimated += sampled // also if none are in the sample
 		}
-		// Calls in hand when this changes are counted as what they were not begun as.
 		h.busy = h.window.calls > busyAnswers || h.busy && h.window.calls > busyAnswers/2
 		if h.suspect {
 			continue

@@ -203,7 +203,7 @@ func (e *engine) note(c *child) {
 // noteAnswers tells them what to do so that c's answers are known.
 func (e *engine) noteAnswers(c *child) {
 	set(&c.conn.onPick, sampleAnswers, e.config.ejection.on() && c.health.busy)
-	set(&c.conn.onAnswer, countAnswers, e.config.ejection.on() && !c.health.busy)
+	set(&c.conn.onPick, countAnswers, e.config.ejection.on() && !c.health.busy)
 	if c.tally.consecutive.Load() != 0 { // calls of another connection have failed, or connecting has
 		set(&c.conn.onAnswer, endRow, true)
 	}

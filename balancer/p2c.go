@@ -35,6 +35,9 @@ func (P2C) schedule(ready []*conn, shares []uint32, _ *position) schedule {
 	return &twoChoices{newContest(ready, shares)}
 }
 
+// timedOf is of how many calls one is timed where there are many.
+const timedOf = 16
+
 // neglected is who has not been picked for so long.
 const neglected = time.Second
 

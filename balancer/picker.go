@@ -47,12 +47,12 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	switch {
 	case c.rank.Load() > s.worst:
 		return p.choose(s, what)
-	case todo&^sampleAnswers != 0:
+	case todo&^(countAnswers|sampleAnswers) != 0:
 		return p.use(s, c, what, dice), nil
 	case what.rec != nil:
-		return c.recorded(what, noted{sample: isSample(todo, dice)}, nil), nil
+		return c.recorded(what, noted{answer: counted(todo, dice)}, nil), nil
 	case todo != 0:
-		return c.unrecorded(uncounted, isSample(todo, dice)), nil
+		return c.unrecorded(noted{answer: counted(todo, dice)}), nil
 	default:
 		return c.result(c.done), nil
 	}
@@ -89,7 +89,7 @@ func (p *picker) choose(s *snapshot, what call) (gbalancer.PickResult, error) {
 // time the engine also learns that calls are made again.
 func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.PickResult {
 	todo := c.onPick.Load()
-	note := noted{sample: isSample(todo, dice)}
+	note := noted{answer: counted(todo, dice)}
 	if todo != 0 || s.measured {
 		kind := p.kinds.of(what)
 		if todo&takeTime != 0 {
@@ -102,7 +102,7 @@ func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.Pic
 		}
 		p.count(todo)
 		first := s.measured && c.tally.isFirst(p.clock.Load())
-		note.timed = kind == unaryCall && (todo&takeTime != 0 || first || s.measured && standsForAll(dice))
+		note.timed = kind == unaryCall && (todo&takeTime != 0 || first || s.measured && oneOf(timedOf, dice))
 	}
 	if note.timed {
 		note.began = p.engine.now()
@@ -113,7 +113,7 @@ func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.Pic
 	case note.timed:
 		return p.watches.start(c, note)
 	default:
-		return c.unrecorded(note.kind, note.sample)
+		return c.unrecorded(note)
 	}
 }
 
@@ -140,13 +140,14 @@ func (t *trial) begin(what call) gbalancer.PickResult {
 	c := t.conn
 	c.child.engine.picker.count(c.onPick.Load())
 	tried := func(o outcome) { c.child.engine.tried(t, o) }
+	note := noted{kind: unaryCall}
 	if what.rec != nil {
-		return c.recorded(what, noted{kind: unaryCall}, tried)
+		return c.recorded(what, note, tried)
 	}
-	c.tally.enter(unaryCall)
+	c.tally.enter(note.kind)
 	return c.result(func(info gbalancer.DoneInfo) {
-		c.tally.leave(unaryCall)
-		_, o := c.judged(&info, nil, noted{})
+		c.tally.leave(note.kind)
+		_, o := c.judged(&info, nil, note)
 		tried(o)
 	})
 }

@@ -27,14 +27,14 @@ const (
 	takeTime      uint32 = 1 << iota // of the next unary call
 	countHand                        // count the calls in hand
 	countPicks                       // count the pick
+	countAnswers                     // count the answer of each call
 	sampleAnswers                    // let the answers of some calls stand for all
 )
 
 // What Done has to do when a call was answered.
 const (
-	sayAlive     uint32 = 1 << iota // clear this
-	endRow                          // of failures
-	countAnswers                    // count it
+	sayAlive uint32 = 1 << iota // clear this
+	endRow                      // of failures
 )
 
 // conn is a ready connection to an instance, with everything that a pick of it
@@ -52,24 +52,20 @@ type conn struct {
 	child    *child
 	tally    *tally
 
-	dones  [len(inHand)]doneFuncs // for calls without a record
+	dones  [len(inHand)][countings]func(gbalancer.DoneInfo) // for calls without a record
 	target pick.Target
-	_      [96]byte // so that its size is a power of two, which Go aligns to cache lines
+	_      [72]byte // so that its size is a power of two, which Go aligns to cache lines
 }
-
-// doneFuncs are the Done of calls whose answer is no sample, and is one.
-type doneFuncs struct{ ordinary, sample func(gbalancer.DoneInfo) }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{subConn: sc, child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
-	for i := range conn.dones {
-		kind := callKind(i)
-		conn.dones[kind] = doneFuncs{
-			ordinary: func(info gbalancer.DoneInfo) { conn.ended(&info, noted{kind: kind}) },
-			sample:   func(info gbalancer.DoneInfo) { conn.ended(&info, noted{kind: kind, sample: true}) },
+	for kind := range conn.dones {
+		for answer := range countings {
+			call := noted{kind: callKind(kind), answer: answer}
+			conn.dones[kind][answer] = func(info gbalancer.DoneInfo) { conn.ended(&info, call) }
 		}
 	}
-	conn.done = conn.dones[0].ordinary
+	conn.done = conn.dones[uncounted][notAtAll]
 	conn.onPick.Store(takeTime)
 	conn.onAnswer.Store(sayAlive)
 	return conn
@@ -80,7 +76,7 @@ type noted struct {
 	began   time.Duration // on the engine's clock, if it is timed
 	attempt int32         // its number in the call's record, if it has one
 	kind    callKind      // in hand
-	sample  bool          // its answer stands for sampled
+	answer  counting      // how its answer counts
 	timed   bool          // how long it takes
 }
 
@@ -90,8 +86,8 @@ func (c *conn) ended(info *gbalancer.DoneInfo, call noted) {
 	switch {
 	case call.timed || !plain(info):
 		c.judged(info, nil, call)
-	case call.sample || c.onAnswer.Load() != 0:
-		c.answered(call.sample)
+	case call.answer != notAtAll || c.onAnswer.Load() != 0:
+		c.answered(call.answer)
 	}
 }
 
@@ -110,13 +106,13 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 	}
 	switch {
 	case o == good:
-		c.answered(call.sample)
+		c.answered(call.answer)
 	case o == bad:
 		c.tally.fail()
 		set(&c.onAnswer, endRow, true)
 		c.child.engine.failed(c)
 	}
-	if call.timed || o == bad {
+	if call.timed || o == bad && call.kind == unaryCall {
 		now, took := c.child.engine.now(), time.Duration(0)
 		if call.timed {
 			took = now - call.began
@@ -130,16 +126,18 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 }
 
 // answered does what is to be done when a call was answered.
-func (c *conn) answered(sample bool) {
-	todo := c.onAnswer.Load()
+func (c *conn) answered(counts counting) {
+	lost := c.rank.Load() == rankLost
 	switch {
-	case sample:
+	case counts == asSample:
 		c.tally.samples.Add(1)
-	case todo&countAnswers != 0:
+	case counts == oneByOne && lost: // its own count may not be read any more
+		c.tally.good.Add(1)
+	case counts == oneByOne:
 		c.good.Add(1)
 	}
-	if todo&endRow != 0 {
-		if c.rank.Load() != rankLost { // whose calls cannot know when others fail
+	if c.onAnswer.Load()&endRow != 0 {
+		if !lost { // whose calls cannot know when others fail
 			c.onAnswer.And(^endRow)
 		}
 		c.tally.consecutive.Store(0)
@@ -154,16 +152,12 @@ func (c *conn) alive() {
 }
 
 // unrecorded is what Pick returns for a call without a record.
-func (c *conn) unrecorded(kind callKind, sample bool) gbalancer.PickResult {
-	if kind == uncounted && !sample {
+func (c *conn) unrecorded(call noted) gbalancer.PickResult {
+	if call.kind == uncounted && call.answer == notAtAll {
 		return c.result(c.done)
 	}
-	c.tally.enter(kind)
-	dones := &c.dones[kind]
-	if sample {
-		return c.result(dones.sample)
-	}
-	return c.result(dones.ordinary)
+	c.tally.enter(call.kind)
+	return c.result(c.dones[call.kind][call.answer])
 }
 
 // result is what Pick returns for a call with this Done.
@@ -181,7 +175,7 @@ func (c *conn) recorded(what call, note noted, ended func(outcome)) gbalancer.Pi
 		c.tally.leave(note.kind)
 		attempt := int(note.attempt)
 		if ended == nil && !note.timed && plain(&info) {
-			c.answered(note.sample)
+			c.answered(note.answer)
 			rec.End(attempt, pick.Answered, nil)
 			return
 		}

@@ -17,7 +17,7 @@ import (
 // know. It has a cache line of its own.
 type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
-	good        atomic.Uint32 // calls on connections of before that were answered and counted one by one
+	good        atomic.Uint32 // calls on lost connections that were answered and counted one by one
 	samples     atomic.Uint32 // answered calls that stand for sampled each
 	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
@@ -99,18 +99,36 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 // so many between two comparisons with the others that a sample of them is good enough,
 // one of sampled calls counts for all until the next.
 const (
-	sampled     = 16
-	busyAnswers = 20 * sampled
+	sampled     = 8
+	busyAnswers = 40 * sampled
 )
 
-// isSample says whether the answer to a call for which so much is to be done at the
-// pick counts for sampled of them.
-func isSample(todo uint32, dice uint64) bool {
-	return todo&sampleAnswers != 0 && standsForAll(dice)
+// counting is how the answer to a call counts. The pick decides it, so that calls in
+// hand are counted as they were begun when that changes.
+type counting uint8
+
+const (
+	notAtAll counting = iota
+	oneByOne
+	asSample
+	countings
+)
+
+// counted is how the answer to a call counts for which so much is to be done at the
+// pick.
+func counted(todo uint32, dice uint64) counting {
+	switch {
+	case todo&countAnswers != 0:
+		return oneByOne
+	case todo&sampleAnswers != 0 && oneOf(sampled, dice):
+		return asSample
+	default:
+		return notAtAll
+	}
 }
 
-// standsForAll says whether a call with these dice is one of sampled.
-func standsForAll(dice uint64) bool { return mix(dice) < 1<<64/sampled }
+// oneOf says whether a call with these dice is one of n.
+func oneOf(n, dice uint64) bool { return mix(dice) < math.MaxUint64/n }
 
 // mix makes numbers that differ little differ in all bits (the last steps of
 // SplitMix64).

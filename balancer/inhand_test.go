@@ -1,0 +1,101 @@
+package balancer
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	gbalancer "google.golang.org/grpc/balancer"
+)
+
+func bySharesOnly(e *Ejection) { e.ConsecutiveFailures = 1 << 30 }
+
+func withoutStalls(s *settings) { s.stall.Off = true }
+
+// start picks for a call and leaves it in hand.
+func (b *bed) start(method string) gbalancer.PickResult {
+	b.t.Helper()
+	result, err := b.picker.Pick(gbalancer.PickInfo{Ctx: b.t.Context(), FullMethodName: method})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return result
+}
+
+// How the answers of calls in hand count does not change with how those of others do:
+// an instance that came later than those that it is like is not ejected for it.
+func TestCallsInHandCountAsTheyWereBegun(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		const perSecond = 400
+		rng := rand.New(rand.NewPCG(5, 6))
+		cfg := configWith(RoundRobin{}, ejecting(bySharesOnly), withoutStalls)
+		b.up(cfg, "a", "b", "c")
+		for i := range 28 * perSecond {
+			if i == 12*perSecond {
+				b.resolveWith(cfg, servers(fourServers...)...)
+				b.ready("d")
+			}
+			result, info := b.start(unaryMethod), answeredOK
+			if rng.IntN(10) == 0 {
+				info = unavailable
+			}
+			time.AfterFunc(4*time.Second, func() { result.Done(info) }) // of an interval of 5
+			time.Sleep(time.Second / perSecond)
+			if i%perSecond == 0 {
+				b.wantSuspects()
+			}
+		}
+		time.Sleep(5 * time.Second)
+	})
+}
+
+// Answers that come after the connection was replaced count as failures do.
+func TestAnswersOfReplacedConnectionsCount(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		cfg := configWith(RoundRobin{}, ejecting(bySharesOnly), withoutStalls)
+		b.up(cfg, fourServers...)
+		var dones []func()
+		for n := range 1200 {
+			result, info := b.start(unaryMethod), answeredOK
+			if n/4%10 == 0 {
+				info = unavailable
+			}
+			dones = append(dones, func() { result.Done(info) })
+		}
+		b.resolveWith(cfg, server("a", at("a:2")), server("b"), server("c"), server("d"))
+		for _, sc := range b.cc.SubConns() {
+			if sc.Addr == "a:2" {
+				sc.Ready()
+			}
+		}
+		b.pass()
+		for _, done := range dones {
+			done()
+		}
+		for _, id := range []string{"a", "b"} {
+			if ended := b.find(id, "").counts().since(counts{}); ended.calls-ended.failed != 270 {
+				t.Errorf("of %s %v calls are counted, of which %v failed, want 270 that did not", id, ended.calls, ended.failed)
+			}
+		}
+	})
+}
+
+// That streams fail says nothing about how fast unary calls are answered.
+func TestFailedStreamsLeaveTheLatencyAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(P2C{}), "a", "b")
+		b.load(1000, time.Second, healthy)
+		for failed := 0; failed < 5; {
+			result, info := b.start(streamMethod), answeredOK
+			if b.idOf(result) == "a" {
+				failed++
+				info = unavailable
+			}
+			time.AfterFunc(100*time.Millisecond, func() { result.Done(info) })
+		}
+		time.Sleep(200 * time.Millisecond)
+		if got := between(b.load(1000, time.Second, healthy), "a", 0, time.Second); got < 350 {
+			t.Errorf("a gets %d of 1000 unary calls, want half or so", got)
+		}
+	})
+}
