@@ -56,16 +56,8 @@ func (p *position) start() {
 	p.nearest.New = func() any { return &p.blocks[p.given.Add(1)%uint32(len(p.blocks))] }
 }
 
-// next makes a step, and returns where that leads. dice is another one whenever it
-// leads there again.
-func (p *position) next(step uint64) (phase, dice uint64) {
-	if phase, ok := p.nextAlone(step); ok {
-		return phase, phase
-	}
-	return p.nextInCrowd(step)
-}
-
-// nextAlone is next for a call that does not collide with another one.
+// nextAlone makes a step, and returns where that leads, for a call that does not
+// collide with another one.
 func (p *position) nextAlone(step uint64) (phase uint64, ok bool) {
 	if p.crowded.Load() {
 		return 0, false
@@ -74,7 +66,8 @@ func (p *position) nextAlone(step uint64) (phase uint64, ok bool) {
 	return now + step, p.phase.CompareAndSwap(now, now+step)
 }
 
-// nextInCrowd is next for calls that collide.
+// nextInCrowd makes the step for a call that does. dice is another one whenever it
+// leads to the same phase.
 func (p *position) nextInCrowd(step uint64) (phase, dice uint64) {
 	if !p.crowded.Load() {
 		p.crowded.Store(true)
@@ -86,7 +79,7 @@ func (p *position) nextInCrowd(step uint64) (phase, dice uint64) {
 	return phase, dice
 }
 
-// nextOf is next for a step of a block, or of the next one when that has none left.
+// nextOf makes a step of a block, or of the next one when that has none left.
 // Who finds somebody else at the block makes a step without it.
 func (p *position) nextOf(b *block, step uint64) (phase uint64) {
 	now := b.phase.Load()

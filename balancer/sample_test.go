@@ -83,7 +83,7 @@ func TestAnswersAreSampledByEveryPicker(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bed) {
 				b.up(configWith(p, ejecting(func(e *Ejection) { e.Interval = Duration(time.Second) })), fourServers...)
 				answers := 0.0
-				for i := range 120_000 { // in three seconds
+				for i := range 30_000 { // in three seconds
 					ctx := t.Context()
 					if withRecord {
 						ctx, _ = b.recorded()
@@ -95,7 +95,7 @@ func TestAnswersAreSampledByEveryPicker(t *testing.T) {
 					if result.Done(answeredOK); b.idOf(result) == "b" {
 						answers++
 					}
-					if i%400 == 0 {
+					if i%100 == 0 {
 						time.Sleep(10 * time.Millisecond)
 					}
 				}
@@ -202,7 +202,7 @@ func TestDeviation(t *testing.T) {
 // Instances that fail alike are not ejected, whatever is estimated of which of them,
 // and one that fails much more is.
 func TestChanceEjectsNobody(t *testing.T) {
-	const runs = 400
+	const runs = 200
 	rng := rand.New(rand.NewPCG(3, 4))
 	made := func(calls int, p float64, estimated bool) (now counts) {
 		for range calls {
@@ -245,7 +245,7 @@ func TestChanceEjectsNobody(t *testing.T) {
 							found++
 						}
 					}
-					if wrong > runs/100 {
+					if wrong > runs/50 {
 						t.Errorf("%d of %d, %d calls of which %v fail, estimated %v %v: ejected in %d of %d", 1, n, calls, p, estimated(0), estimated(1), wrong, runs)
 					}
 					if calls > 50 && found < runs*8/10 {
