@@ -169,6 +169,22 @@ func TestRareCallsAfterMany(t *testing.T) {
 	}
 }
 
+// ended is how so many calls end that each fail with probability p, counted one by one
+// or estimated.
+func ended(rng *rand.Rand, calls int, p float64, estimated bool) (now counts) {
+	for range calls {
+		switch {
+		case rng.Float64() < p:
+			now.failed++
+		case !estimated:
+			now.good++
+		case rng.IntN(sampled) == 0:
+			now.samples++
+		}
+	}
+	return now
+}
+
 // What chance explains of the number of failures is as much as it makes of it.
 func TestDeviation(t *testing.T) {
 	const runs, calls = 2000, 2000
@@ -177,18 +193,7 @@ func TestDeviation(t *testing.T) {
 		for _, estimated := range []bool{false, true} {
 			var sum, squares, predicted float64
 			for range runs {
-				var now counts
-				for range calls {
-					switch {
-					case rng.Float64() < p:
-						now.failed++
-					case !estimated:
-						now.good++
-					case rng.IntN(sampled) == 0:
-						now.samples++
-					}
-				}
-				r := now.since(counts{})
+				r := ended(rng, calls, p, estimated).since(counts{})
 				surplus := r.surplus(p)
 				sum, squares, predicted = sum+surplus, squares+surplus*surplus, predicted+r.deviation(p)/runs
 			}
@@ -202,31 +207,18 @@ func TestDeviation(t *testing.T) {
 // Instances that fail alike are not ejected, whatever is estimated of which of them,
 // and one that fails much more is.
 func TestChanceEjectsNobody(t *testing.T) {
-	const runs = 200
+	const runs = 400
 	rng := rand.New(rand.NewPCG(3, 4))
-	made := func(calls int, p float64, estimated bool) (now counts) {
-		for range calls {
-			switch {
-			case rng.Float64() < p:
-				now.failed++
-			case !estimated:
-				now.good++
-			case rng.IntN(sampled) == 0:
-				now.samples++
-			}
-		}
-		return now
-	}
 	e := Ejection{}.orDefault()
 	for _, n := range []int{2, 10} {
-		for _, calls := range []int{50, 330, 1000} {
+		for _, calls := range []int{80, 330, 600} {
 			for _, p := range []float64{0.1, 0.2, 0.5} {
 				for _, estimated := range []func(int) bool{
 					func(int) bool { return false }, func(int) bool { return true },
 					func(i int) bool { return i == 0 }, func(i int) bool { return i > 0 },
 				} {
 					window := func(i int, p float64) record {
-						r := made(calls, p, estimated(i)).since(counts{})
+						r := ended(rng, calls, p, estimated(i)).since(counts{})
 						if estimated(i) {
 							r.estimated += sampled
 						}
@@ -245,11 +237,11 @@ func TestChanceEjectsNobody(t *testing.T) {
 							found++
 						}
 					}
-					if wrong > runs/50 {
-						t.Errorf("%d of %d, %d calls of which %v fail, estimated %v %v: ejected in %d of %d", 1, n, calls, p, estimated(0), estimated(1), wrong, runs)
+					if wrong > runs/200 {
+						t.Errorf("one of %d, %d calls of which %v fail, estimated %v %v: ejected in %d of %d", n, calls, p, estimated(0), estimated(1), wrong, runs)
 					}
-					if calls > 50 && found < runs*8/10 {
-						t.Errorf("%d of %d, %d calls of which %v more than %v fail, estimated %v %v: ejected in %d of %d only", 1, n, calls, 0.4, p, estimated(0), estimated(1), found, runs)
+					if calls > 80 && found < runs*8/10 {
+						t.Errorf("one of %d, %d calls of which %v more than %v fail, estimated %v %v: ejected in %d of %d only", n, calls, 0.4, p, estimated(0), estimated(1), found, runs)
 					}
 				}
 			}
