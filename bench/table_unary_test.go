@@ -8,9 +8,9 @@ import (
 const (
 	// dials is how often each client is set up anew: two of the same differ, by where
 	// in memory what they use lies, as much as some of those that are compared.
-	dials = 6
+	dials = 12
 	// turns is how often each of them takes turns with the plain one.
-	turns = 50
+	turns = 40
 )
 
 func unaryTable(t *testing.T) {
