@@ -25,6 +25,10 @@ func ejecting(change ...func(*Ejection)) func(*settings) {
 	return func(s *settings) { s.ejection = e }
 }
 
+func bySharesOnly(e *Ejection) { e.ConsecutiveFailures = 1 << 30 }
+
+func withoutStalls(s *settings) { s.stall.Off = true }
+
 var refusing = answer{after: time.Millisecond, err: errUnavailable}
 
 func TestFailingInstanceIsEjectedAndComesBack(t *testing.T) {
@@ -61,7 +65,6 @@ func wantEjected(t *testing.T, cfg func(*settings), perSecond int, lasts time.Du
 }
 
 func TestWhatSpeaksAgainstAnInstance(t *testing.T) {
-	noConsecutive := func(e *Ejection) { e.ConsecutiveFailures = 1 << 30 }
 	every := func(n int, id string, a answer) behaviour {
 		calls := 0
 		return func(picked string, _ time.Duration) answer {
@@ -92,8 +95,8 @@ func TestWhatSpeaksAgainstAnInstance(t *testing.T) {
 	wantEjected(t, ejecting(strict), 1000, 6*second, every(25, "b", refusing), "b")
 
 	// Ten calls are too few to compare, if all of them fail.
-	wantEjected(t, ejecting(noConsecutive), 8, 6*second, always("b", refusing))
-	wantEjected(t, ejecting(noConsecutive), 80, 6*second, always("b", refusing), "b")
+	wantEjected(t, ejecting(bySharesOnly), 8, 6*second, always("b", refusing))
+	wantEjected(t, ejecting(bySharesOnly), 80, 6*second, always("b", refusing), "b")
 
 	// Where all fail alike nobody is worse than the others.
 	half := func() behaviour {
@@ -112,7 +115,7 @@ func TestWhatSpeaksAgainstAnInstance(t *testing.T) {
 func TestWhoseTimeLimitCounts(t *testing.T) {
 	for cause, want := range map[error][]string{nil: nil, pick.ErrTimeout: {"a"}} {
 		inBubble(t, func(t *testing.T, b *bed) {
-			b.up(configWith(RoundRobin{}, ejecting(), func(s *settings) { s.stall.Off = true }), fourServers...)
+			b.up(configWith(RoundRobin{}, ejecting(), withoutStalls), fourServers...)
 			for range 100 {
 				ctx, rec := b.recorded()
 				rec.SetUnary()

@@ -8,10 +8,6 @@ import (
 	gbalancer "google.golang.org/grpc/balancer"
 )
 
-func bySharesOnly(e *Ejection) { e.ConsecutiveFailures = 1 << 30 }
-
-func withoutStalls(s *settings) { s.stall.Off = true }
-
 // start picks for a call and leaves it in hand.
 func (b *bed) start(method string) gbalancer.PickResult {
 	b.t.Helper()

@@ -149,7 +149,7 @@ func (m *model) anyConfig() *config {
 		sometimes(local([]string{"x", "y", "z"}[m.rng.IntN(3)])),
 		sometimes(slowly()),
 		sometimes(func(s *settings) { s.subset = Subset{Size: 1 + m.rng.Uint32N(6), Key: "me"} }),
-		sometimes(func(s *settings) { s.stall.Off = true }))
+		sometimes(withoutStalls))
 }
 
 func describe(set []registry.Instance) (out []string) {

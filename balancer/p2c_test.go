@@ -33,7 +33,7 @@ func TestP2CFollowsLatency(t *testing.T) {
 		"silent":       {},
 	} {
 		inBubble(t, func(t *testing.T, b *bed) {
-			b.up(configWith(P2C{}, func(s *settings) { s.stall.Off = true }), append([]string{"a"}, fiveMore...)...)
+			b.up(configWith(P2C{}, withoutStalls), append([]string{"a"}, fiveMore...)...)
 			calls := b.load(1000, 21*time.Second, until(5*time.Second, always("a", slow), varied))
 			// It is drawn as the only one in two calls of 216, and picked once a second.
 			atMost(t, calls, "a", time.Second, 5*time.Second, 4*(1000/100+1))
@@ -48,7 +48,7 @@ func TestP2CFollowsLatency(t *testing.T) {
 // Of many calls some are timed, which is enough.
 func TestP2CTimesSomeOfManyCalls(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		b.up(configWith(P2C{}, func(s *settings) { s.stall.Off = true }), append([]string{"a"}, fiveMore...)...)
+		b.up(configWith(P2C{}, withoutStalls), append([]string{"a"}, fiveMore...)...)
 		calls := b.load(30_000, 2*time.Second, until(time.Second, always("a", answer{after: 100 * time.Millisecond}), varied))
 		atMost(t, calls, "a", 200*time.Millisecond, time.Second, 2000) // 4000 would be its share
 		info := gbalancer.PickInfo{Ctx: t.Context(), FullMethodName: unaryMethod}
@@ -95,7 +95,7 @@ func TestP2CCountsEveryFailure(t *testing.T) {
 func TestOfTwoTheBetterIsPicked(t *testing.T) {
 	for p, most := range map[Picker]int{P2C{}: 20, LeastRequest{ChoiceCount: 2}: 400} {
 		inBubble(t, func(t *testing.T, b *bed) {
-			b.up(configWith(p, func(s *settings) { s.stall.Off = true }), "a", "b")
+			b.up(configWith(p, withoutStalls), "a", "b")
 			calls := b.load(1000, 5*time.Second, always("a", answer{after: 100 * time.Millisecond}))
 			atMost(t, calls, "a", time.Second, 5*time.Second, most)
 		})
@@ -157,9 +157,9 @@ func TestP2CForgetsNothing(t *testing.T) {
 // Who has never answered gets no more calls than its load justifies.
 func TestP2CDoesNotFloodWhoIsNew(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		b.up(configWith(P2C{}, func(s *settings) { s.stall.Off = true }), fiveMore...)
+		b.up(configWith(P2C{}, withoutStalls), fiveMore...)
 		b.load(1000, time.Second, healthy)
-		b.resolveWith(configWith(P2C{}, func(s *settings) { s.stall.Off = true }), servers(append(fiveMore, "a")...)...)
+		b.resolveWith(configWith(P2C{}, withoutStalls), servers(append(fiveMore, "a")...)...)
 		b.ready("a")
 		calls := b.load(1000, 500*time.Millisecond, always("a", answer{after: deadline}))
 		if got := between(calls, "a", 0, time.Second); got == 0 || got > 20 {

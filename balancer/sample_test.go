@@ -15,7 +15,7 @@ func TestEstimatesOfBursts(t *testing.T) {
 	for _, every := range []time.Duration{20, 40, 50, 79, 85, 160} {
 		for failsOneIn, want := range map[int][]string{3: {"a"}, 14: nil} {
 			inBubble(t, func(t *testing.T, b *bed) {
-				b.up(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.ConsecutiveFailures = 1 << 30 })), fourServers...)
+				b.up(configWith(RoundRobin{}, ejecting(bySharesOnly)), fourServers...)
 				calls, answers := 0, 0.0
 				b.load(1000, 5100*time.Millisecond, healthy)
 				before := b.find("b", "").counts()
@@ -155,7 +155,7 @@ func TestFewAnswersAreNotSampled(t *testing.T) {
 func TestRareCallsAfterMany(t *testing.T) {
 	for range 20 {
 		inBubble(t, func(t *testing.T, b *bed) {
-			b.up(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.ConsecutiveFailures = 1 << 30 })), fourServers...)
+			b.up(configWith(RoundRobin{}, ejecting(bySharesOnly)), fourServers...)
 			b.load(1000, 5100*time.Millisecond, healthy)
 			calls := 0
 			b.load(30, 5*time.Second, func(string, time.Duration) answer {

@@ -51,7 +51,7 @@ func TestFrozenInstancesCostFewCalls(t *testing.T) {
 
 func TestWithoutStallDetectionAFrozenInstanceCostsItsShare(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		b.up(configWith(RoundRobin{}, func(s *settings) { s.stall.Off = true }), fourServers...)
+		b.up(configWith(RoundRobin{}, withoutStalls), fourServers...)
 		if n := lost(b.load(2000, 5*time.Second, frozen("a", time.Second, 4*time.Second))); n != 1500 {
 			t.Errorf("%d calls were lost, want a quarter of three seconds' calls", n)
 		}
@@ -314,7 +314,7 @@ func TestPauseBetweenCallsIsNoStall(t *testing.T) {
 					}
 				}
 				b.load(200, time.Second, usual)
-				b.resolveWith(configWith(p, func(s *settings) { s.stall.Off = true }), servers("a", "b")...)
+				b.resolveWith(configWith(p, withoutStalls), servers("a", "b")...)
 				b.load(200, 10*time.Second, usual)
 				time.Sleep(150 * time.Millisecond) // all is answered
 				b.resolveWith(configWith(p), servers("a", "b")...)

@@ -26,7 +26,7 @@ func (b *bed) nextTrial(within time.Duration) (done func(gbalancer.DoneInfo)) {
 func onTrial(t *testing.T, trials uint32, test func(b *bed, first func(gbalancer.DoneInfo))) {
 	t.Helper()
 	inBubble(t, func(t *testing.T, b *bed) {
-		b.up(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.Trials = trials }), func(s *settings) { s.stall.Off = true }), fourServers...)
+		b.up(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.Trials = trials }), withoutStalls), fourServers...)
 		b.load(1000, time.Second, always("a", refusing))
 		b.wantSuspects("a")
 		test(b, b.nextTrial(time.Minute))
@@ -72,7 +72,7 @@ func TestTrialThatDoesNotEnd(t *testing.T) {
 func TestTrialsOfRareCalls(t *testing.T) {
 	for _, every := range []time.Duration{5 * time.Second, 15 * time.Second, time.Minute} {
 		inBubble(t, func(t *testing.T, b *bed) {
-			b.up(configWith(RoundRobin{}, ejecting(), func(s *settings) { s.stall.Off = true }), fourServers...)
+			b.up(configWith(RoundRobin{}, ejecting(), withoutStalls), fourServers...)
 			b.load(1000, time.Second, always("a", refusing))
 			for range 6 {
 				var dones []func(gbalancer.DoneInfo)
@@ -95,7 +95,7 @@ func TestTrialsOfRareCalls(t *testing.T) {
 		})
 	}
 	inBubble(t, func(t *testing.T, b *bed) { // and one trial at a time
-		b.up(configWith(RoundRobin{}, ejecting(), func(s *settings) { s.stall.Off = true }), fourServers...)
+		b.up(configWith(RoundRobin{}, ejecting(), withoutStalls), fourServers...)
 		b.load(1000, time.Second, always("a", refusing))
 		b.mu.Lock()
 		c := b.find("a", "")
