@@ -7,12 +7,17 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/rollcall-go/rollcall/pick"
 )
 
 // kinds remembers of methods whether they are unary. Each is at one of a few places,
 // from the first that its hash tells; when there are too many methods they take the
 // places from each other.
-type kinds [256]atomic.Pointer[kind]
+type kinds struct {
+	places [256]atomic.Pointer[kind]
+	latest atomic.Pointer[kind] // learned, which is found without a hash
+}
 
 const placesOfEach = 8
 
@@ -25,26 +30,42 @@ type kind struct {
 
 // of returns unaryCall if the call is known to be unary, by its record or by the
 // method's descriptor, and streamCall if it is anything else.
-func (k *kinds) of(what call) callKind {
-	if what.rec.Unary() {
+func (k *kinds) of(method string, rec *pick.Record) callKind {
+	if rec.Unary() {
 		return unaryCall
 	}
-	first := int(maphash.String(seed, what.method) % uint64(len(k)))
-	place := &k[first]
+	if latest := k.latest.Load(); latest != nil && latest.method == method {
+		return latest.call
+	}
+	return k.find(method).call
+}
+
+// learn is of for a method that will probably be asked for again.
+func (k *kinds) learn(method string, rec *pick.Record) callKind {
+	if !rec.Unary() {
+		k.latest.Store(k.find(method))
+	}
+	return k.of(method, rec)
+}
+
+// find returns the kind of calls of this method.
+func (k *kinds) find(method string) *kind {
+	first := int(maphash.String(seed, method) % uint64(len(k.places)))
+	place := &k.places[first]
 	for i := range placesOfEach {
-		p := &k[(first+i)%len(k)]
+		p := &k.places[(first+i)%len(k.places)]
 		known := p.Load()
 		if known == nil {
 			place = p
 			break
 		}
-		if known.method == what.method {
-			return known.call
+		if known.method == method {
+			return known
 		}
 	}
-	call := described(what.method)
-	place.Store(&kind{what.method, call})
-	return call
+	found := &kind{method, described(method)}
+	place.Store(found)
+	return found
 }
 
 // described is what the method's descriptor says.

@@ -14,20 +14,27 @@ func TestKindsOfCalls(t *testing.T) {
 	rec.SetUnary()
 	for range 2 {
 		for _, tt := range []struct {
-			what call
-			want callKind
+			method string
+			rec    *pick.Record
+			want   callKind
 		}{
-			{call{method: unaryMethod}, unaryCall},
-			{call{method: streamMethod}, streamCall},
-			{call{method: streamMethod, rec: rec}, unaryCall},
-			{call{method: "/no.such.Service/Get"}, streamCall},
-			{call{method: "/grpc.health.v1.Health"}, streamCall}, // not a method
-			{call{method: "/"}, streamCall},
-			{call{method: "x"}, streamCall},
-			{call{}, streamCall},
+			{unaryMethod, nil, unaryCall},
+			{streamMethod, nil, streamCall},
+			{streamMethod, rec, unaryCall},
+			{"/no.such.Service/Get", nil, streamCall},
+			{"/grpc.health.v1.Health", nil, streamCall}, // not a method
+			{"/", nil, streamCall},
+			{"x", nil, streamCall},
+			{"", nil, streamCall},
 		} {
-			if got := k.of(tt.what); got != tt.want {
-				t.Errorf("%q with %v is %x, want %x", tt.what.method, tt.what.rec, got, tt.want)
+			for _, learned := range []string{unaryMethod, streamMethod, tt.method} {
+				k.learn(learned, nil)
+				if got := k.of(tt.method, tt.rec); got != tt.want {
+					t.Errorf("%q with %v is %x after %q, want %x", tt.method, tt.rec, got, learned, tt.want)
+				}
+			}
+			if got := k.learn(tt.method, tt.rec); got != tt.want {
+				t.Errorf("%q with %v is learned as %x, want %x", tt.method, tt.rec, got, tt.want)
 			}
 		}
 	}
@@ -45,7 +52,7 @@ func TestKindsOfManyMethods(t *testing.T) {
 	var k kinds
 	lookUp := func() {
 		for _, name := range names {
-			k.of(call{method: name})
+			k.of(name, nil)
 		}
 	}
 	lookUp()
@@ -53,9 +60,9 @@ func TestKindsOfManyMethods(t *testing.T) {
 		t.Errorf("%d methods, and %v allocations to look them up again", len(names), allocs)
 	}
 	for i := range 10_000 {
-		k.of(call{method: fmt.Sprint("/any/", i)})
+		k.of(fmt.Sprint("/any/", i), nil)
 	}
-	if got := k.of(call{method: unaryMethod}); got != unaryCall {
+	if got := k.of(unaryMethod, nil); got != unaryCall {
 		t.Errorf("%s is %x", unaryMethod, got)
 	}
 }

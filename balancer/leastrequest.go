@@ -41,16 +41,15 @@ func (P2C) looksAtLoad()          {}
 
 // contender is a connection whose load is compared with others'.
 type contender struct {
-	*conn
+	conn     *conn
 	tally    *tally  // the conn's, at hand
 	perShare float64 // 1 for the average share, and the less, the greater the share
-	place    int     // among all
 }
 
 // contest draws those whose load is compared.
 type contest struct {
-	lottery[*contender]
-	alike bool // all shares are the same
+	all    []contender
+	places lottery[int] // of contenders; nil where all have the same share
 }
 
 func newContest(ready []*conn, shares []uint32) contest {
@@ -59,27 +58,43 @@ func newContest(ready []*conn, shares []uint32) contest {
 		sum += float64(s)
 	}
 	average := sum / float64(len(shares))
-	all := make([]*contender, len(ready))
+	d := contest{all: make([]contender, len(ready))}
+	places := make([]int, len(ready))
 	for i, c := range ready {
-		all[i] = &contender{c, c.tally, average / float64(shares[i]), i}
+		d.all[i], places[i] = contender{c, c.tally, average / float64(shares[i])}, i
 	}
-	return contest{newLottery(all, shares), slices.Min(shares) == slices.Max(shares)}
+	if slices.Min(shares) != slices.Max(shares) {
+		d.places = newLottery(places, shares)
+	}
+	return d
 }
 
-// rival draws somebody to compare c with: somebody else where all are alike, so that
-// also of two the better one is found. Else it may be c, since where few calls are in
-// hand the weights are followed by the draws alone.
-func (d *contest) rival(c *contender, random uint64) *contender {
-	n := len(d.lottery)
-	if !d.alike || n == 1 {
+// draw draws the place of somebody.
+func (d *contest) draw(random uint64) int {
+	if d.places == nil {
+		return below(len(d.all), random)
+	}
+	return d.places.draw(random)
+}
+
+// rival draws somebody to compare with who is at this place: somebody else where all
+// have the same share, so that also of two the better one is found. Else it may be the
+// same, since where few calls are in hand the weights are followed by the draws alone.
+func (d *contest) rival(place int, random uint64) int {
+	if d.places != nil || len(d.all) == 1 {
 		return d.draw(random)
 	}
-	further, _ := bits.Mul64(random, uint64(n-1))
-	place := c.place + 1 + int(further)
-	if place >= n {
-		place -= n
+	other := place + 1 + below(len(d.all)-1, random)
+	if other >= len(d.all) {
+		other -= len(d.all)
 	}
-	return d.lottery[place].own
+	return other
+}
+
+// below makes a random number one below n.
+func below(n int, random uint64) int {
+	i, _ := bits.Mul64(random, uint64(n))
+	return int(i)
 }
 
 type leastLoaded struct {
@@ -90,9 +105,10 @@ type leastLoaded struct {
 func (l *leastLoaded) next() (c *conn, dice uint64) {
 	random := rand.Uint64()
 	first := l.draw(random)
-	best, least := first, first.load()
+	best := &l.all[first]
+	least := best.load()
 	for range l.choices - 1 {
-		if c := l.rival(first, rand.Uint64()); c != best {
+		if c := &l.all[l.rival(first, rand.Uint64())]; c != best {
 			if load := c.load(); load < least {
 				best, least = c, load
 			}

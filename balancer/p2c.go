@@ -3,6 +3,7 @@ package balancer
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	gbalancer "google.golang.org/grpc/balancer"
@@ -21,8 +22,8 @@ import (
 // has not been picked for a second is picked, so that it can show that it has
 // recovered. What is known of an instance is kept as long as the resolver names it.
 //
-// The first call to an instance in some ten ms is timed, and of more one in 16; each
-// failure counts.
+// Of the calls to an instance the first in some ten ms is timed if it is unary (with
+// n instances 10 ms and 10 µs for each); each failure counts.
 type P2C struct{}
 
 func init() { register(P2C{}, nil) }
@@ -32,28 +33,29 @@ func (P2C) name() string { return "p2c" }
 func (P2C) share(weight uint32) uint32 { return weight }
 
 func (P2C) schedule(ready []*conn, shares []uint32, _ *position) schedule {
-	return &twoChoices{newContest(ready, shares)}
+	return &twoChoices{newContest(ready, shares), &ready[0].child.engine.picker.clock}
 }
-
-// timedOf is of how many calls one is timed where there are many.
-const timedOf = 16
 
 // neglected is who has not been picked for so long.
 const neglected = time.Second
 
-type twoChoices struct{ contest }
+type twoChoices struct {
+	contest
+	clock *atomic.Int64 // the engine's at the last tick
+}
 
 func (t *twoChoices) next() (c *conn, dice uint64) {
 	random := rand.Uint64()
-	a := t.draw(random)
-	b := t.rival(a, random<<32|random>>32)
-	if a == b && len(t.lottery) > 1 {
-		b = t.draw(rand.Uint64())
+	first := t.draw(random)
+	second := t.rival(first, random<<32|random>>32)
+	if first == second && len(t.all) > 1 {
+		second = t.draw(rand.Uint64())
 	}
+	a, b := &t.all[first], &t.all[second]
 	if b.isBetter(a) {
 		a, b = b, a
 	}
-	if b.isNeglected() {
+	if b.tally.isNeglected(t.clock.Load()) {
 		return b.conn, random
 	}
 	return a.conn, random
@@ -70,9 +72,9 @@ func (c *contender) isBetter(o *contender) bool {
 }
 
 // isNeglected says, once, that an instance has not been picked for too long.
-func (c *contender) isNeglected() bool {
-	now, picked := c.child.engine.picker.clock.Load(), c.tally.picked.Load()
-	return now-picked > int64(neglected) && c.tally.picked.CompareAndSwap(picked, now)
+func (t *tally) isNeglected(clock int64) bool {
+	picked := t.picked.Load()
+	return clock-picked > int64(neglected) && t.picked.CompareAndSwap(picked, clock)
 }
 
 // stopwatch measures a call without a record. It is used again, so that no call

@@ -1,10 +1,10 @@
 package balancer
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	gbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
@@ -27,30 +27,23 @@ type picker struct {
 	picks    atomic.Int64 // since they were last recorded, if they are
 }
 
-// call is what a pick is for. rec may be nil.
-type call struct {
-	ctx    context.Context
-	method string
-	rec    *pick.Record
-}
-
 // Pick implements gbalancer.Picker. For most calls there is nothing to do but to
 // see whose turn it is.
 func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	what := call{info.Ctx, info.FullMethodName, p.engine.recordOf(info)}
+	rec := p.engine.recordOf(info)
 	s := p.snapshot.Load()
-	if !what.rec.Fresh() || p.trial.Load() != nil {
-		return p.choose(s, what)
+	if !rec.Fresh() || p.trial.Load() != nil {
+		return p.choose(s, info, rec)
 	}
 	c, dice := s.schedule.next()
 	todo := c.onPick.Load()
 	switch {
 	case c.rank.Load() > s.worst:
-		return p.choose(s, what)
+		return p.choose(s, info, rec)
 	case todo&^(countAnswers|sampleAnswers) != 0:
-		return p.use(s, c, what, dice), nil
-	case what.rec != nil:
-		return c.recorded(what, noted{answer: counted(todo, dice)}, nil), nil
+		return p.use(c, info, rec, dice), nil
+	case rec != nil:
+		return c.recorded(info.Ctx, rec, noted{answer: counted(todo, dice)}, nil), nil
 	case todo != 0:
 		return c.unrecorded(noted{answer: counted(todo, dice)}), nil
 	default:
@@ -59,62 +52,68 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 }
 
 // choose is Pick where hints, trials, or lost connections have to be looked at.
-func (p *picker) choose(s *snapshot, what call) (gbalancer.PickResult, error) {
-	if id, ok := what.rec.Pinned(); ok {
-		return p.engine.pickPinned(id, what)
+func (p *picker) choose(s *snapshot, info gbalancer.PickInfo, rec *pick.Record) (gbalancer.PickResult, error) {
+	if id, ok := rec.Pinned(); ok {
+		return p.engine.pickPinned(id, info, rec)
 	}
-	if last, spent := what.rec.Spent(); spent {
+	if last, spent := rec.Spent(); spent {
 		return gbalancer.PickResult{}, spentError(last)
 	}
-	if t := p.takeTrial(what); t != nil {
-		return t.begin(what), nil
+	if t := p.takeTrial(info, rec); t != nil {
+		return t.begin(info, rec), nil
 	}
-	c, o, dice := s.choose(what.rec)
+	c, o, dice := s.choose(rec)
 	if o > objection(s.worst) { // somebody better may have come
 		if fresh := p.engine.refresh(); fresh != s {
 			s = fresh
-			c, o, dice = s.choose(what.rec)
+			c, o, dice = s.choose(rec)
 		}
 	}
-	if what.rec.Elsewhere() && (c == nil || o >= avoided) {
-		return nobodyElse(what.rec)
+	if rec.Elsewhere() && (c == nil || o >= avoided) {
+		return nobodyElse(rec)
 	}
 	if c != nil {
-		return p.use(s, c, what, dice), nil
+		return p.use(c, info, rec, dice), nil
 	}
-	return nothing(what.rec, waiting{p.engine})
+	return nothing(rec, waiting{p.engine})
 }
 
-// use returns what Pick returns for this connection. By the calls that take their
-// time the engine also learns that calls are made again.
-func (p *picker) use(s *snapshot, c *conn, what call, dice uint64) gbalancer.PickResult {
+// use returns what Pick returns for this connection.
+func (p *picker) use(c *conn, info gbalancer.PickInfo, rec *pick.Record, dice uint64) gbalancer.PickResult {
 	todo := c.onPick.Load()
 	note := noted{answer: counted(todo, dice)}
-	if todo != 0 || s.measured {
-		kind := p.kinds.of(what)
-		if todo&takeTime != 0 {
-			c.onPick.And(^takeTime)
-			c.asked.Store(kind == unaryCall)
-			p.engine.wake()
-		}
-		if todo&countHand != 0 {
-			note.kind = kind
-		}
-		p.count(todo)
-		first := s.measured && c.tally.isFirst(p.clock.Load())
-		note.timed = kind == unaryCall && (todo&takeTime != 0 || first || s.measured && oneOf(timedOf, dice))
+	if todo&countHand != 0 {
+		note.kind = p.kinds.of(info.FullMethodName, rec)
 	}
-	if note.timed {
-		note.began = p.engine.now()
+	if todo&(takeTime|countPicks) != 0 {
+		note.began = p.look(c, info, rec, todo)
 	}
 	switch {
-	case what.rec != nil:
-		return c.recorded(what, note, nil)
-	case note.timed:
+	case rec != nil:
+		return c.recorded(info.Ctx, rec, note, nil)
+	case note.began != 0:
 		return p.watches.start(c, note)
 	default:
 		return c.unrecorded(note)
 	}
+}
+
+// look takes note of a pick, and returns since when it is timed, if it is. By the
+// calls that take their time the engine also learns that calls are made again.
+func (p *picker) look(c *conn, info gbalancer.PickInfo, rec *pick.Record, todo uint32) (began time.Duration) {
+	p.count(todo)
+	if todo&takeTime == 0 {
+		return 0
+	}
+	c.onPick.And(^takeTime)
+	unary := p.kinds.learn(info.FullMethodName, rec) == unaryCall
+	c.asked.Store(unary)
+	p.engine.wake()
+	c.tally.picked.Store(p.clock.Load())
+	if unary {
+		began = max(1, p.engine.now())
+	}
+	return began
 }
 
 // count counts a pick if that is to be done.
@@ -125,9 +124,9 @@ func (p *picker) count(todo uint32) {
 }
 
 // takeTrial returns the trial that this call is to be, if there is one.
-func (p *picker) takeTrial(what call) *trial {
+func (p *picker) takeTrial(info gbalancer.PickInfo, rec *pick.Record) *trial {
 	t := p.trial.Load()
-	if t == nil || p.kinds.of(what) != unaryCall || t.conn.rank.Load() == rankLost || what.rec.Avoids(t.conn.target.ID) || !p.trial.CompareAndSwap(t, nil) {
+	if t == nil || p.kinds.of(info.FullMethodName, rec) != unaryCall || t.conn.rank.Load() == rankLost || rec.Avoids(t.conn.target.ID) || !p.trial.CompareAndSwap(t, nil) {
 		return nil
 	}
 	t.begun.Store(max(1, int64(p.engine.now())))
@@ -136,13 +135,13 @@ func (p *picker) takeTrial(what call) *trial {
 }
 
 // begin returns what Pick returns for the call that is the trial.
-func (t *trial) begin(what call) gbalancer.PickResult {
+func (t *trial) begin(info gbalancer.PickInfo, rec *pick.Record) gbalancer.PickResult {
 	c := t.conn
 	c.child.engine.picker.count(c.onPick.Load())
 	tried := func(o outcome) { c.child.engine.tried(t, o) }
 	note := noted{kind: unaryCall}
-	if what.rec != nil {
-		return c.recorded(what, note, tried)
+	if rec != nil {
+		return c.recorded(info.Ctx, rec, note, tried)
 	}
 	c.tally.enter(note.kind)
 	return c.result(func(info gbalancer.DoneInfo) {
@@ -160,14 +159,14 @@ type nobody struct {
 
 // Pick implements gbalancer.Picker.
 func (p *nobody) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	what := call{info.Ctx, info.FullMethodName, p.engine.recordOf(info)}
-	if id, ok := what.rec.Pinned(); ok {
-		return p.engine.pickPinned(id, what)
+	rec := p.engine.recordOf(info)
+	if id, ok := rec.Pinned(); ok {
+		return p.engine.pickPinned(id, info, rec)
 	}
-	if what.rec.Elsewhere() {
-		return nobodyElse(what.rec)
+	if rec.Elsewhere() {
+		return nobodyElse(rec)
 	}
-	return nothing(what.rec, p.err)
+	return nothing(rec, p.err)
 }
 
 // nobodyElse ends an attempt that was to go to an instance of its own. There is
@@ -187,15 +186,15 @@ func nothing(rec *pick.Record, err error) (gbalancer.PickResult, error) {
 
 // pickPinned picks the instance with this ID and no other. While it connects the
 // call waits; who pins bounds that. When it cannot be connected the call ends.
-func (e *engine) pickPinned(id string, what call) (gbalancer.PickResult, error) {
-	if last, spent := what.rec.Spent(); spent {
+func (e *engine) pickPinned(id string, info gbalancer.PickInfo, rec *pick.Record) (gbalancer.PickResult, error) {
+	if last, spent := rec.Spent(); spent {
 		return gbalancer.PickResult{}, spentError(last)
 	}
 	conn, err := e.pinned(id)
 	if err != nil {
-		return nothing(what.rec, err)
+		return nothing(rec, err)
 	}
-	return e.picker.use(e.picker.snapshot.Load(), conn, what, rand.Uint64()), nil
+	return e.picker.use(conn, info, rec, rand.Uint64()), nil
 }
 
 // spentError ends a call that has made all attempts it may. gRPC would lose what

@@ -42,7 +42,6 @@ func (e *engine) rebuild() {
 	}
 	conns, shares := e.listed(listed, factored)
 	s.schedule = e.config.picker.schedule(conns, shares, &e.position)
-	_, s.measured = s.schedule.(*twoChoices)
 	e.lost, e.stale, e.worst, e.rebuilt = 0, false, s.worst, e.now()
 	e.picker.snapshot.Store(s)
 }

@@ -71,20 +71,20 @@ func newConn(c *child, sc gbalancer.SubConn) *conn {
 	return conn
 }
 
-// noted is what is counted of a call.
+// noted is what is counted of a call. It has no more than four fields, so that it is
+// passed in registers.
 type noted struct {
-	began   time.Duration // on the engine's clock, if it is timed
+	began   time.Duration // on the engine's clock, 0 if it is not timed
 	attempt int32         // its number in the call's record, if it has one
 	kind    callKind      // in hand
 	answer  counting      // how its answer counts
-	timed   bool          // how long it takes
 }
 
 // ended takes note of how a call without a record has ended.
 func (c *conn) ended(info *gbalancer.DoneInfo, call noted) {
 	c.tally.leave(call.kind)
 	switch {
-	case call.timed || !plain(info):
+	case call.began != 0 || !plain(info):
 		c.judged(info, nil, call)
 	case call.answer != notAtAll || c.onAnswer.Load() != 0:
 		c.answered(call.answer)
@@ -112,9 +112,9 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 		set(&c.onAnswer, endRow, true)
 		c.child.engine.failed(c)
 	}
-	if call.timed || o == bad && call.kind == unaryCall {
+	if call.began != 0 || o == bad && call.kind == unaryCall {
 		now, took := c.child.engine.now(), time.Duration(0)
-		if call.timed {
+		if call.began != 0 {
 			took = now - call.began
 		}
 		c.tally.observe(now, took, o)
@@ -167,14 +167,13 @@ func (c *conn) result(done func(gbalancer.DoneInfo)) gbalancer.PickResult {
 
 // recorded is what Pick returns for a call with a record. ended may be nil and is
 // called with the outcome.
-func (c *conn) recorded(what call, note noted, ended func(outcome)) gbalancer.PickResult {
+func (c *conn) recorded(ctx context.Context, rec *pick.Record, note noted, ended func(outcome)) gbalancer.PickResult {
 	c.tally.enter(note.kind)
-	ctx, rec := what.ctx, what.rec
 	note.attempt = int32(rec.Begin(&c.target))
 	return c.result(func(info gbalancer.DoneInfo) {
 		c.tally.leave(note.kind)
 		attempt := int(note.attempt)
-		if ended == nil && !note.timed && plain(&info) {
+		if ended == nil && note.began == 0 && plain(&info) {
 			c.answered(note.answer)
 			rec.End(attempt, pick.Answered, nil)
 			return
@@ -243,7 +242,6 @@ type snapshot struct {
 	schedule schedule
 	ready    []*conn // all that were ready, those in the schedule and the others
 	worst    uint32  // the worst rank of those in the schedule
-	measured bool    // the schedule looks at the latency of each call
 }
 
 // maxTurns is how often the schedule is asked for somebody else before all ready

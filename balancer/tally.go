@@ -176,16 +176,6 @@ const (
 	usualTimes = 16
 )
 
-// isFirst notes that the instance is picked, and says whether it is the first time
-// since the clock has moved.
-func (t *tally) isFirst(clock int64) bool {
-	if t.picked.Load() == clock {
-		return false
-	}
-	t.picked.Store(clock)
-	return true
-}
-
 // observe adds what a call took to the averages. Of two that are added at the same
 // moment one may be lost.
 func (t *tally) observe(now, took time.Duration, o outcome) {
