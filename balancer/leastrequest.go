@@ -49,7 +49,7 @@ type contender struct {
 // contest draws those whose load is compared.
 type contest struct {
 	all    []contender
-	places lottery[int] // of contenders; nil where all have the same share
+	places lottery // of contenders; nil where all have the same share
 }
 
 func newContest(ready []*conn, shares []uint32) contest {
@@ -59,12 +59,11 @@ func newContest(ready []*conn, shares []uint32) contest {
 	}
 	average := sum / float64(len(shares))
 	d := contest{all: make([]contender, len(ready))}
-	places := make([]int, len(ready))
 	for i, c := range ready {
-		d.all[i], places[i] = contender{c, c.tally, average / float64(shares[i])}, i
+		d.all[i] = contender{c, c.tally, average / float64(shares[i])}
 	}
 	if slices.Min(shares) != slices.Max(shares) {
-		d.places = newLottery(places, shares)
+		d.places = aliases(shares)
 	}
 	return d
 }

@@ -52,24 +52,26 @@ func (t *twoChoices) next() (c *conn, dice uint64) {
 		second = t.draw(rand.Uint64())
 	}
 	a, b := &t.all[first], &t.all[second]
-	if b.isBetter(a) {
-		a, b = b, a
+	x, y := latencies(a.tally, b.tally)
+	better := less(b.wait(y), a.wait(x))
+	if c := &t.all[either(better, first, second)]; c.tally.isNeglected(t.clock.Load()) {
+		return c.conn, random
 	}
-	if b.tally.isNeglected(t.clock.Load()) {
-		return b.conn, random
-	}
-	return a.conn, random
+	return t.all[either(better, second, first)].conn, random
 }
 
-// isBetter says whether c will probably answer sooner than o. Who has not answered
-// yet is taken to be as fast as the other.
-func (c *contender) isBetter(o *contender) bool {
-	mine, others := c.tally.peak.Load(), o.tally.peak.Load()
-	if mine == 0 || others == 0 {
-		mine, others = 1, 1
+// latencies are those of the answers of two. Who has not answered yet is taken to be
+// as fast as the other.
+func latencies(a, b *tally) (x, y int64) {
+	x, y = a.peak.Load(), b.peak.Load()
+	if x == 0 || y == 0 {
+		return 1, 1
 	}
-	return (1+c.load())*float64(mine) < (1+o.load())*float64(others)
+	return x, y
 }
+
+// wait is how long a call to c will probably take.
+func (c *contender) wait(latency int64) float64 { return (1 + c.load()) * float64(latency) }
 
 // isNeglected says, once, that an instance has not been picked for too long.
 func (t *tally) isNeglected(clock int64) bool {

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"math"
 	"math/bits"
 	"math/rand/v2"
 )
@@ -16,47 +17,40 @@ func (Random) name() string { return "random" }
 func (Random) share(weight uint32) uint32 { return weight }
 
 func (Random) schedule(ready []*conn, shares []uint32, _ *position) schedule {
-	return raffle{newLottery(ready, shares)}
+	return raffle{aliases(shares), ready}
 }
 
 // raffle picks who is drawn.
-type raffle struct{ lottery[*conn] }
+type raffle struct {
+	lottery
+	ready []*conn
+}
 
 func (r raffle) next() (c *conn, dice uint64) {
 	random := rand.Uint64()
-	return r.draw(random), random
+	return r.ready[r.draw(random)], random
 }
 
 // lottery draws one of its tickets, each with the same probability, and then one
-// of the two that are on it.
-type lottery[T any] []ticket[T]
-
-type ticket[T any] struct {
-	own, other T
-	share      uint64 // of own, of 2⁶⁴
-}
-
-// newLottery returns one in which each is drawn with a probability in proportion
-// to its share.
-func newLottery[T any](all []T, shares []uint32) lottery[T] {
-	l := make(lottery[T], len(all))
-	for i, a := range aliases(shares) {
-		l[i] = ticket[T]{own: all[i], other: all[a.other], share: a.share}
-	}
-	return l
-}
+// of the two places that are on it: its own and another.
+type lottery []alias
 
 // draw takes a random number.
-func (l lottery[T]) draw(random uint64) T {
+func (l lottery) draw(random uint64) int {
 	i, fraction := bits.Mul64(random, uint64(len(l)))
 	t := &l[i]
-	// Both are read first so that this becomes a conditional move: which of them it
-	// is, no processor can guess.
-	own, drawn := t.own, t.other
-	if fraction < t.share {
-		drawn = own
-	}
-	return drawn
+	_, own := bits.Sub64(fraction, t.share, 0)
+	return either(own, int(i), t.other)
+}
+
+// either returns a if which is 1, and b if it is 0. It does not branch, and neither
+// does less: what is drawn or compared at random, no processor can guess.
+func either(which uint64, a, b int) int { return b ^ (a^b)&-int(which) }
+
+// less returns 1 if a is less than b, and else 0. Neither may be negative.
+func less(a, b float64) uint64 {
+	_, borrow := bits.Sub64(math.Float64bits(a), math.Float64bits(b), 0)
+	return borrow
 }
 
 // alias is what Vose's alias method makes of a weight: with equal probability for
@@ -68,12 +62,12 @@ type alias struct {
 
 // aliases computes the method's table in whole numbers, so that it is exact to
 // 2⁻⁶⁴. Products fit: a weight has 32 bits, a count of instances less.
-func aliases(weights []uint32) []alias {
+func aliases(weights []uint32) lottery {
 	n, total := uint64(len(weights)), uint64(0)
 	for _, w := range weights {
 		total += uint64(w)
 	}
-	table := make([]alias, n)
+	table := make(lottery, n)
 	left := make([]uint64, n) // in units of which a ticket holds total
 	var under, over []int
 	for i, w := range weights {
