@@ -87,7 +87,7 @@ func (c *conn) ended(info *gbalancer.DoneInfo, call noted) {
 	case call.began != 0 || !plain(info):
 		c.judged(info, nil, call)
 	case call.answer != notAtAll || c.onAnswer.Load() != 0:
-		c.answered(call.answer)
+		c.answered(call)
 	}
 }
 
@@ -106,7 +106,7 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 	}
 	switch {
 	case o == good:
-		c.answered(call.answer)
+		c.answered(call)
 	case o == bad:
 		c.tally.fail()
 		set(&c.onAnswer, endRow, true)
@@ -126,14 +126,14 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 }
 
 // answered does what is to be done when a call was answered.
-func (c *conn) answered(counts counting) {
+func (c *conn) answered(call noted) {
 	lost := c.rank.Load() == rankLost
 	switch {
-	case counts == asSample:
+	case call.answer == asSample:
 		c.tally.samples.Add(1)
-	case counts == oneByOne && lost: // its own count may not be read any more
-		c.tally.good.Add(1)
-	case counts == oneByOne:
+	case call.answer == oneByOne && (call.kind != uncounted || lost):
+		c.tally.good.Add(1) // the connection's own may not be read any more
+	case call.answer == oneByOne:
 		c.good.Add(1)
 	}
 	if c.onAnswer.Load()&endRow != 0 {
@@ -174,7 +174,7 @@ func (c *conn) recorded(ctx context.Context, rec *pick.Record, note noted, ended
 		c.tally.leave(note.kind)
 		attempt := int(note.attempt)
 		if ended == nil && note.began == 0 && plain(&info) {
-			c.answered(note.answer)
+			c.answered(note)
 			rec.End(attempt, pick.Answered, nil)
 			return
 		}
