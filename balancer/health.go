@@ -22,7 +22,7 @@ type health struct {
 	passed   int           // trials in a row
 	failures int           // failed trials of a stalled one
 
-	busy    bool   // its answers are sampled
+	busy    bool   // answers are so many that they are sampled
 	window  record // since the last comparison with the others
 	counted counts // until then
 	pulse   pulse
@@ -163,6 +163,9 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	if answered {
 		c.conn.onAnswer.Or(sayAlive)
 	}
+	if e.config.ejection.on() && !h.busy {
+		h.busy = c.counts().since(h.counted).calls > busyAnswers
+	}
 	e.noteAnswers(c)
 	switch {
 	case !h.suspect || now < h.until || c.draining || c.closing.Load():
@@ -195,7 +198,16 @@ func (e *engine) note(c *child) {
 		return
 	}
 	_, counts := e.config.picker.(loadAware)
-	set(&c.conn.onPick, countHand, counts || c.health.pulse.watching)
+	counts = counts || c.health.pulse.watching
+	todo := c.conn.onPick.Load() // until it is changed
+	if counts {
+		todo |= countHand
+	}
+	if e.config.ejection.on() {
+		todo |= countAnswers
+	}
+	c.conn.prepare(todo)
+	set(&c.conn.onPick, countHand, counts)
 	set(&c.conn.onPick, countPicks, e.metrics.listened)
 	e.noteAnswers(c)
 }

@@ -75,6 +75,37 @@ func TestBusyInstances(t *testing.T) {
 	}
 }
 
+// An instance that is busy is so at once, and not only when it is first compared.
+func TestBusyAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
+		b.load(20_000, time.Second, healthy)
+		ended, answers := b.find("b", "").counts(), 5000.0
+		if most := uint32(busyAnswers + 5000*2*tickEvery/time.Second); ended.good <= busyAnswers || ended.good > most {
+			t.Errorf("%d answers were counted one by one, want more than %d and at most %d", ended.good, busyAnswers, most)
+		}
+		if estimate := ended.since(counts{}).calls; math.Abs(estimate-answers) > 5*math.Sqrt(sampled*answers) {
+			t.Errorf("%.0f answers are taken for %.0f", answers, estimate)
+		}
+	})
+}
+
+// While a configuration changes, what picks have to do is for a moment what it was
+// before and what it is then.
+func TestDonesWhileTheConfigurationChanges(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
+		b.resolveWith(configWith(P2C{}), servers(fourServers...)...)
+		for kind, dones := range b.find("b", "").conn.dones {
+			for answer, done := range dones {
+				if done == nil {
+					t.Errorf("no Done for kind %d and answer %d", kind, answer)
+				}
+			}
+		}
+	})
+}
+
 // Whoever picks and whatever else is to be known of a call, what is counted of it is
 // near the truth, and a small part.
 func TestAnswersAreSampledByEveryPicker(t *testing.T) {
@@ -211,7 +242,7 @@ func TestChanceEjectsNobody(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	e := Ejection{}.orDefault()
 	for _, n := range []int{2, 10} {
-		for _, calls := range []int{80, 330, 600} {
+		for _, calls := range []int{80, busyAnswers + 10, 2 * busyAnswers} {
 			for _, p := range []float64{0.1, 0.2, 0.5} {
 				for _, estimated := range []func(int) bool{
 					func(int) bool { return false }, func(int) bool { return true },
@@ -240,7 +271,7 @@ func TestChanceEjectsNobody(t *testing.T) {
 					if wrong > runs/200 {
 						t.Errorf("one of %d, %d calls of which %v fail, estimated %v %v: ejected in %d of %d", n, calls, p, estimated(0), estimated(1), wrong, runs)
 					}
-					if calls > 80 && found < runs*8/10 {
+					if calls > busyAnswers && found < runs*8/10 {
 						t.Errorf("one of %d, %d calls of which %v more than %v fail, estimated %v %v: ejected in %d of %d only", n, calls, 0.4, p, estimated(0), estimated(1), found, runs)
 					}
 				}

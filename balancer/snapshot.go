@@ -52,23 +52,37 @@ type conn struct {
 	child    *child
 	tally    *tally
 
-	dones  [len(inHand)][countings]func(gbalancer.DoneInfo) // for calls without a record
+	dones  [len(inHand)][countings]func(gbalancer.DoneInfo) // for calls without a record, as far as prepared
 	target pick.Target
 	_      [72]byte // so that its size is a power of two, which Go aligns to cache lines
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{subConn: sc, child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
-	for kind := range conn.dones {
-		for answer := range countings {
-			call := noted{kind: callKind(kind), answer: answer}
-			conn.dones[kind][answer] = func(info gbalancer.DoneInfo) { conn.ended(&info, call) }
-		}
-	}
+	conn.prepare(0)
 	conn.done = conn.dones[uncounted][notAtAll]
 	conn.onPick.Store(takeTime)
 	conn.onAnswer.Store(sayAlive)
 	return conn
+}
+
+// prepare makes the Dones of picks that have so much to do. Most connections need few
+// of them, and of many connections what is not needed is in the way.
+func (c *conn) prepare(todo uint32) {
+	kinds, answers := c.dones[:1], 1
+	if todo&countHand != 0 {
+		kinds = c.dones[:]
+	}
+	if todo&(countAnswers|sampleAnswers) != 0 {
+		answers = int(countings)
+	}
+	for kind := range kinds {
+		for answer := range answers {
+			if call := (noted{kind: callKind(kind), answer: counting(answer)}); c.dones[kind][answer] == nil {
+				c.dones[kind][answer] = func(info gbalancer.DoneInfo) { c.ended(&info, call) }
+			}
+		}
+	}
 }
 
 // noted is what is counted of a call. It has no more than four fields, so that it is

@@ -95,11 +95,11 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 	return (code == codes.DeadlineExceeded || code == codes.Canceled) && ctx != nil && context.Cause(ctx) == pick.ErrTimeout
 }
 
-// Counting each answer of a busy instance costs more than it tells. Where there were
-// so many between two comparisons with the others that a sample of them is good enough,
-// one of sampled calls counts for all until the next.
+// Counting each answer of a busy instance costs more than it tells. From so many on
+// between two comparisons with the others that a sample of them is good enough, one of
+// sampled calls counts for all, and until the comparison after the next.
 const (
-	sampled     = 8
+	sampled     = 16
 	busyAnswers = 40 * sampled
 )
 
