@@ -31,16 +31,20 @@ func newBed(tb testing.TB, p policy, cc gbalancer.ClientConn, fake *fakecc.Clien
 	if p.enter != nil {
 		p.enter()
 	}
-	builder := gbalancer.Get(p.policy)
-	bed := &bed{Balancer: builder.Build(cc, gbalancer.BuildOptions{}), policy: p, cc: fake}
-	if p.config != "" {
-		cfg, err := builder.(gbalancer.ConfigParser).ParseConfig(json.RawMessage(p.config))
-		if err != nil {
-			tb.Fatal(err)
-		}
-		bed.config = cfg
+	return &bed{Balancer: gbalancer.Get(p.policy).Build(cc, gbalancer.BuildOptions{}), policy: p, cc: fake, config: p.parsed(tb)}
+}
+
+// parsed is the policy's configuration, if it has one.
+func (p policy) parsed(tb testing.TB) serviceconfig.LoadBalancingConfig {
+	tb.Helper()
+	if p.config == "" {
+		return nil
 	}
-	return bed
+	cfg, err := gbalancer.Get(p.policy).(gbalancer.ConfigParser).ParseConfig(json.RawMessage(p.config))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return cfg
 }
 
 func (bed *bed) update(tb testing.TB, s gresolver.State) {

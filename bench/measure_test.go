@@ -31,7 +31,7 @@ type measured struct {
 	parallel bool
 	least    int // how often it is done in a measurement if that takes no longer than longSlice
 
-	times       int
+	times       int // how often it is done in a measurement; if 0, that is found out
 	costs       []cost
 	undisturbed bool // how they were measured
 }
@@ -58,7 +58,9 @@ const (
 // add measures all of them, interleaved so that they see the same machine.
 func (r results) add(all []*measured) {
 	for _, m := range all {
-		m.calibrate()
+		if m.times == 0 {
+			m.calibrate()
+		}
 	}
 	for round := range rounds {
 		for i := range all {

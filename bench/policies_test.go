@@ -21,9 +21,10 @@ type policy struct {
 	name   string // in benchmarks and tables
 	policy string // as registered with gRPC
 	config string
-	// base is the name of the policy that this is with a feature switched on.
-	base      string
-	picksOnly bool
+	// base is the name of the policy that this is with a feature switched on, and
+	// variant says that tables have it only beside others that differ in features.
+	base    string
+	variant bool
 	// learn does what the policy needs to know before it balances as it should.
 	learn func(tb testing.TB, bed *bed)
 	// most is how many connections are brought up when -slow is not given: it
@@ -72,7 +73,7 @@ func rollcall(name, fields string) policy {
 func features(name, picker string) []policy {
 	bare := rollcall(name+" without stall detection", picker+`,"stallDetection":{"off":true}`)
 	plain := rollcall(name, picker)
-	plain.base, bare.picksOnly = bare.name, true
+	plain.base, bare.variant = bare.name, true
 	all := []policy{bare, plain}
 	for _, f := range [][2]string{
 		{"ejection", `"ejection":{}`},
@@ -80,7 +81,7 @@ func features(name, picker string) []policy {
 		{"zones", `"zone":{"local":"own"}`},
 	} {
 		with := rollcall(name+" with "+f[0], picker+","+f[1])
-		with.base, with.picksOnly = name, true
+		with.base, with.variant = name, true
 		all = append(all, with)
 	}
 	return all

@@ -29,7 +29,7 @@ func setTable(t *testing.T) {
 func printSets(what string, costs results) {
 	g := newGrid("Sets of n endpoints, "+what+": time / processor time, with what is done later", sizesHead(setSizes, "bytes at most n")...)
 	for _, p := range policies {
-		if p.picksOnly {
+		if p.variant {
 			continue
 		}
 		row := []string{p.name}
@@ -50,7 +50,7 @@ func printSets(what string, costs results) {
 func measureBringUp(t *testing.T, costs results, n int) {
 	var each []*measured
 	for _, p := range policies {
-		if !p.picksOnly && (p.brings(n) || p.name == grpcRoundRobin) {
+		if !p.variant && (p.brings(n) || p.name == grpcRoundRobin) {
 			up := newUpbringing(t, p, n)
 			each = append(each, &measured{figure: figure{p.name, bringUp, n}, prepare: collect, do: up.bringUp, rest: up.settle})
 		}
@@ -62,7 +62,7 @@ func measureChange(t *testing.T, costs results, c change, n int) {
 	t.Run(fmt.Sprintf("%s/%d", c.name, n), func(t *testing.T) { // closes the policies
 		var each []*measured
 		for _, p := range policies {
-			if p.picksOnly || !p.picks(n) {
+			if p.variant || !p.picks(n) {
 				continue
 			}
 			bed := ready(t, p, n)
@@ -120,7 +120,7 @@ func (r results) faster(t *testing.T, limit float64, what string, n int) {
 
 func ours() (names []string) {
 	for _, p := range policies {
-		if p.policy == balancer.Name && !p.picksOnly {
+		if p.policy == balancer.Name && !p.variant {
 			names = append(names, p.name)
 		}
 	}

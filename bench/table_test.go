@@ -24,6 +24,7 @@ func TestTable(t *testing.T) {
 		t.Skip("takes minutes: run with -args -table")
 	}
 	t.Run("pick", pickTable)
+	t.Run("feature", featureTable)
 	t.Run("set", setTable)
 	t.Run("unary", unaryTable)
 	t.Run("failover", failoverTable)
