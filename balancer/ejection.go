@@ -121,13 +121,15 @@ func (r record) deviation(p float64) float64 {
 }
 
 // likely is r as it is on average where each call fails with probability p and so
-// many do. By chance a sample may be too small to say how far it is off.
+// many do, of which those remain that were counted one by one. By chance a sample may
+// be too small to say how far it is off.
 func (r record) likely(p float64) record {
 	if r.estimated == 0 {
 		return r
 	}
-	calls := r.failed / p
-	return record{calls, r.failed, calls - r.failed}
+	counted := max(r.failed, r.calls-r.estimated)
+	calls := max(counted, r.failed/p)
+	return record{calls, r.failed, calls - counted}
 }
 
 // outlies says whether one fails more than the others, beyond the tolerance and

@@ -68,7 +68,7 @@ func (e *engine) failed(c *conn) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if late { // the instance may have another connection now
+	if late && !c.child.gone { // the instance may have another connection now
 		e.noteAnswers(c.child)
 	}
 	e.ejectFailing(c.child)
@@ -209,6 +209,8 @@ func (e *engine) note(c *child) {
 	c.conn.prepare(todo)
 	set(&c.conn.onPick, countHand, counts)
 	set(&c.conn.onPick, countPicks, e.metrics.listened)
+	_, latency := e.config.picker.(P2C)
+	set(&c.conn.onPick, timeSome, latency)
 	e.noteAnswers(c)
 }
 

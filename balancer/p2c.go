@@ -3,7 +3,6 @@ package balancer
 import (
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	gbalancer "google.golang.org/grpc/balancer"
@@ -18,12 +17,13 @@ import (
 //
 // The latency is a moving average over some two seconds that follows a slow answer
 // at once and a fast one gradually (peak EWMA). A failure counts as a very slow
-// answer, so that failing fast attracts no calls. An instance that was drawn and
-// has not been picked for a second is picked, so that it can show that it has
+// answer, so that failing fast attracts no calls. An instance that was drawn with one
+// that has been picked more than a second later is picked, so that it can show that it has
 // recovered. What is known of an instance is kept as long as the resolver names it.
 //
-// Of the calls to an instance the first in some ten ms is timed if it is unary (with
-// n instances 10 ms and 10 µs for each); each failure counts.
+// Of the unary calls one in 32 is timed, and the first to an instance in some ten ms if
+// no stream comes before it (with n instances 10 ms and 10 µs for each); each failure
+// counts.
 type P2C struct{}
 
 func init() { register(P2C{}, nil) }
@@ -33,16 +33,18 @@ func (P2C) name() string { return "p2c" }
 func (P2C) share(weight uint32) uint32 { return weight }
 
 func (P2C) schedule(ready []*conn, shares []uint32, _ *position) schedule {
-	return &twoChoices{newContest(ready, shares), &ready[0].child.engine.picker.clock}
+	return &twoChoices{newContest(ready, shares)}
 }
 
-// neglected is who has not been picked for so long.
-const neglected = time.Second
+const (
+	// timedOf is of how many calls one is timed besides the first in each tick, which
+	// often finds an empty queue.
+	timedOf = 32
+	// neglected is who was last picked so long before the other.
+	neglected = time.Second
+)
 
-type twoChoices struct {
-	contest
-	clock *atomic.Int64 // the engine's at the last tick
-}
+type twoChoices struct{ contest }
 
 func (t *twoChoices) next() (c *conn, dice uint64) {
 	random := rand.Uint64()
@@ -54,10 +56,11 @@ func (t *twoChoices) next() (c *conn, dice uint64) {
 	a, b := &t.all[first], &t.all[second]
 	x, y := latencies(a.tally, b.tally)
 	better := less(b.wait(y), a.wait(x))
-	if c := &t.all[either(better, first, second)]; c.tally.isNeglected(t.clock.Load()) {
-		return c.conn, random
+	winner, loser := &t.all[either(better, second, first)], &t.all[either(better, first, second)]
+	if loser.tally.isNeglected(winner.tally) {
+		return loser.conn, random
 	}
-	return t.all[either(better, second, first)].conn, random
+	return winner.conn, random
 }
 
 // latencies are those of the answers of two. Who has not answered yet is taken to be
@@ -73,10 +76,10 @@ func latencies(a, b *tally) (x, y int64) {
 // wait is how long a call to c will probably take.
 func (c *contender) wait(latency int64) float64 { return (1 + c.load()) * float64(latency) }
 
-// isNeglected says, once, that an instance has not been picked for too long.
-func (t *tally) isNeglected(clock int64) bool {
-	picked := t.picked.Load()
-	return clock-picked > int64(neglected) && t.picked.CompareAndSwap(picked, clock)
+// isNeglected says, once, that an instance was last picked too long before another.
+func (t *tally) isNeglected(other *tally) bool {
+	picked, others := t.picked.Load(), other.picked.Load()
+	return others-picked > int64(neglected) && t.picked.CompareAndSwap(picked, others)
 }
 
 // stopwatch measures a call without a record. It is used again, so that no call

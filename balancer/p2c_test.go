@@ -62,6 +62,52 @@ func TestP2CTimesSomeOfManyCalls(t *testing.T) {
 	})
 }
 
+// What is slow only for those that wait in line, or for unary calls that streams come
+// before, is found too, though the first call in a tick is none of these.
+func TestP2CLearnsFromMoreThanTheFirst(t *testing.T) {
+	for what, first := range map[string]string{"behind a stream": streamMethod, "in line": unaryMethod} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.up(configWith(P2C{}, withoutStalls), fourServers...)
+			var calls []*seen
+			for burst := range 400 {
+				for range 16 {
+					b.make(first, 0, healthy)
+				}
+				for range 24 {
+					calls = append(calls, b.make(unaryMethod, time.Duration(burst), always("a", answer{after: 60 * time.Millisecond})))
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if got := between(calls, "a", 100, 400); got > 300*24/10 {
+				t.Errorf("%s: of %d calls the slow one got %d", what, 300*24, got)
+			}
+			time.Sleep(deadline)
+		})
+	}
+}
+
+// Where calls are so rare that nobody has been picked lately, the slow one is not
+// picked more often than others.
+func TestP2CWithRareCalls(t *testing.T) {
+	for _, n := range []int{2, 4} {
+		for _, every := range []time.Duration{700 * time.Millisecond, 1100 * time.Millisecond, 6 * time.Second} {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.up(configWith(P2C{}, withoutStalls), fourServers[:n]...)
+				got := 0
+				for range 1000 {
+					if b.make(unaryMethod, 0, always("a", answer{after: 100 * time.Millisecond})).id == "a" {
+						got++
+					}
+					time.Sleep(every)
+				}
+				if got > 1000/n+70 {
+					t.Errorf("one of %d instances, a call every %v: the slow one got %d of 1000", n, every, got)
+				}
+			})
+		}
+	}
+}
+
 // Each failure makes an instance the less attractive, whether the call was timed or not.
 func TestP2CCountsEveryFailure(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {

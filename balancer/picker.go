@@ -88,6 +88,9 @@ func (p *picker) use(c *conn, info gbalancer.PickInfo, rec *pick.Record, dice ui
 	if todo&(takeTime|countPicks) != 0 {
 		note.began = p.look(c, info, rec, todo)
 	}
+	if todo&timeSome != 0 && dice%timedOf == 0 && note.kind == unaryCall {
+		note.began = p.begin()
+	}
 	switch {
 	case rec != nil:
 		return c.recorded(info.Ctx, rec, note, nil)
@@ -110,11 +113,14 @@ func (p *picker) look(c *conn, info gbalancer.PickInfo, rec *pick.Record, todo u
 	c.asked.Store(unary)
 	p.engine.wake()
 	c.tally.picked.Store(p.clock.Load())
-	if unary {
-		began = max(1, p.engine.now())
+	if !unary {
+		return 0
 	}
-	return began
+	return p.begin()
 }
+
+// begin is when a call begins that is timed.
+func (p *picker) begin() time.Duration { return max(1, p.engine.now()) }
 
 // count counts a pick if that is to be done.
 func (p *picker) count(todo uint32) {

@@ -106,6 +106,25 @@ func TestDonesWhileTheConfigurationChanges(t *testing.T) {
 	})
 }
 
+// A call that ends late, when its instance is gone, changes nothing for picks that are
+// about to use it.
+func TestLateFailureOfWhoIsGone(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), "a")
+		gone := b.find("a", "").conn
+		result, err := b.picker.Pick(gbalancer.PickInfo{Ctx: t.Context(), FullMethodName: unaryMethod})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.resolveWith(configWith(P2C{}), servers("b")...)
+		b.resolveWith(configWith(P2C{}, ejecting()), servers("b")...)
+		result.Done(unavailable)
+		if b.picker.use(gone, gbalancer.PickInfo{Ctx: t.Context(), FullMethodName: unaryMethod}, nil, 1).Done == nil {
+			t.Error("no Done")
+		}
+	})
+}
+
 // Whoever picks and whatever else is to be known of a call, what is counted of it is
 // near the truth, and a small part.
 func TestAnswersAreSampledByEveryPicker(t *testing.T) {
@@ -203,17 +222,54 @@ func TestRareCallsAfterMany(t *testing.T) {
 // ended is how so many calls end that each fail with probability p, counted one by one
 // or estimated.
 func ended(rng *rand.Rand, calls int, p float64, estimated bool) (now counts) {
-	for range calls {
+	exact := 0
+	if !estimated {
+		exact = calls
+	}
+	return endedOf(rng, calls, exact, p)
+}
+
+// endedOf is ended where the first calls are counted one by one and the others estimated.
+func endedOf(rng *rand.Rand, calls, exact int, p float64) (now counts) {
+	for i := range calls {
 		switch {
 		case rng.Float64() < p:
 			now.failed++
-		case !estimated:
+		case i < exact:
 			now.good++
 		case rng.IntN(sampled) == 0:
 			now.samples++
 		}
 	}
 	return now
+}
+
+// Who becomes busy just before a comparison is compared as well as if it had not.
+func TestWhatWasCountedIsNotForgotten(t *testing.T) {
+	const runs, calls = 1000, busyAnswers + 60
+	rng := rand.New(rand.NewPCG(5, 6))
+	found := func(exact int) (n int) {
+		for range runs {
+			window := func(p float64) record {
+				r := endedOf(rng, calls, exact, p).since(counts{})
+				if exact < calls {
+					r.estimated += sampled
+				}
+				return r
+			}
+			one, others := window(0.32), record{}
+			for range 9 {
+				others = others.plus(window(0.2))
+			}
+			if (Ejection{}).orDefault().outlies(one, others) {
+				n++
+			}
+		}
+		return n
+	}
+	if all, most := found(calls), found(busyAnswers); most < all*9/10 {
+		t.Errorf("found %d times where each answer is counted and %d times where %d of %d are", all, most, busyAnswers, calls)
+	}
 }
 
 // What chance explains of the number of failures is as much as it makes of it.

@@ -29,6 +29,7 @@ const (
 	countPicks                       // count the pick
 	countAnswers                     // count the answer of each call
 	sampleAnswers                    // let the answers of some calls stand for all
+	timeSome                         // take the time of some unary calls, too
 )
 
 // What Done has to do when a call was answered.
