@@ -73,7 +73,7 @@ func rollcall(name, fields string) policy {
 func features(name, picker string) []policy {
 	bare := rollcall(name+" without stall detection", picker+`,"stallDetection":{"off":true}`)
 	plain := rollcall(name, picker)
-	plain.base, bare.variant = bare.name, true
+	bare.variant = true
 	all := []policy{bare, plain}
 	for _, f := range [][2]string{
 		{"ejection", `"ejection":{}`},
