@@ -88,7 +88,7 @@ func (p *picker) use(c *conn, info gbalancer.PickInfo, rec *pick.Record, dice ui
 	if todo&(takeTime|countPicks) != 0 {
 		note.began = p.look(c, info, rec, todo)
 	}
-	if todo&timeSome != 0 && dice%timedOf == 0 && note.kind == unaryCall {
+	if note.began == 0 && todo&timeSome != 0 && dice%timedOf == 0 && note.kind == unaryCall {
 		note.began = p.begin()
 	}
 	switch {
