@@ -28,6 +28,7 @@ type config struct {
 	logger     *slog.Logger
 	warned     *sync.Once
 	policy     attempt.Policy // made of all the above
+	plain      bool           // the policy is, and the mode wants nothing else
 }
 
 func newConfig(mode Mode, opts []Option) *config {
@@ -64,6 +65,7 @@ func (c *config) build() {
 	default:
 		c.policy.Max = 1
 	}
+	c.plain = c.policy.Plain() && c.mode != Broadcast && c.mode != Failsafe
 }
 
 // warn says once that another layer retries, too.

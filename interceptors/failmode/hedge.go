@@ -21,11 +21,7 @@ func (u unary) hedged(ctx context.Context, reply proto.Message, opts []grpc.Call
 	err := call.DoHedged(func(ctx context.Context, opts []grpc.CallOption) error {
 		return invoke(ctx, reply, opts)
 	}, beside(reply, invoke))
-	if err != nil {
-		return failure(&call, err)
-	}
-	call.Succeed()
-	return nil
+	return end(&call, err)
 }
 
 // beside prepares attempts that are made beside others: with a reply and with

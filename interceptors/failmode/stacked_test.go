@@ -17,6 +17,7 @@ import (
 	"github.com/rollcall-go/rollcall/interceptors/failmode"
 	"github.com/rollcall-go/rollcall/interceptors/track"
 	"github.com/rollcall-go/rollcall/internal/testenv"
+	"github.com/rollcall-go/rollcall/pick"
 )
 
 // withRetryPolicy is a service config in which gRPC makes up to five attempts.
@@ -87,4 +88,17 @@ func TestCapWithTheRecordAboveAll(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the attempts of a layer above have done is not held against an attempt of ours
+// that was not sent.
+func TestEarlierAttemptsAreNotOurs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, record := pick.NewCall(t.Context(), "/shop.Orders/Pay")
+		record.End(record.Begin(&pick.Target{ID: "above"}), pick.Unanswered, status.Error(codes.Unavailable, "lost"))
+		f := &fake{script: []outcome{{class: pick.NotSent, code: codes.Unavailable}, {class: pick.Answered}}}
+		if err := call(ctx, f, failmode.UnaryClientInterceptor(failmode.Failover)); err != nil || len(f.made) != 2 {
+			t.Errorf("%v after attempts at %v", err, f.made)
+		}
+	})
 }

@@ -16,11 +16,17 @@ func UnaryClientInterceptor(mode Mode, opts ...Option) grpc.UnaryClientIntercept
 	settings := newConfig(mode, opts)
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		c := settings.forCall(opts)
-		u := unary{c, method, req, reply, cc, invoker}
-		if c.policy.Hedging == nil && c.mode != Broadcast && c.mode != Failsafe {
-			return u.call(ctx, opts)
+		if !c.plain {
+			u := unary{c, method, req, reply, cc, invoker}
+			return u.special(ctx, opts)
 		}
-		return u.special(ctx, opts)
+		first := c.policy.First(ctx, method)
+		if err := invoker(first.Context, method, req, reply, cc, opts...); err != nil {
+			u := unary{c, method, req, reply, cc, invoker}
+			return u.resume(first.Call(&c.policy, method, cc, opts), err)
+		}
+		first.Succeed(&c.policy, method)
+		return nil
 	}
 }
 
@@ -33,7 +39,7 @@ type unary struct {
 	invoker    grpc.UnaryInvoker
 }
 
-// special makes a call that is more than attempts one after another.
+// special makes a call that is not plain.
 func (u *unary) special(ctx context.Context, opts []grpc.CallOption) error {
 	switch message, ok := u.reply.(proto.Message); {
 	case u.mode == Broadcast:
@@ -41,30 +47,35 @@ func (u *unary) special(ctx context.Context, opts []grpc.CallOption) error {
 	case u.mode == Failsafe:
 		u.lose(u.method, u.reply, u.call(ctx, opts))
 		return nil
-	case ok:
+	case ok && u.policy.Hedging != nil:
 		return u.hedged(ctx, message, opts)
 	default:
 		return u.call(ctx, opts)
 	}
 }
 
-// call makes attempts one after another.
+// call makes a call that is attempts one after another.
 func (u *unary) call(ctx context.Context, opts []grpc.CallOption) error {
 	var call attempt.Call
 	call.Start(ctx, u.method, &u.policy, u.cc, opts, false)
 	return u.run(&call)
 }
 
-// run makes the first attempt from here, and not from Do, since most calls need no
-// more: what is on the stack meanwhile may be what makes it grow.
-func (u *unary) run(call *attempt.Call) error {
-	ctx, opts := call.First()
-	err := u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
-	if err != nil {
-		err = call.Resume(err, func(ctx context.Context, opts []grpc.CallOption) error {
-			return u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
-		})
-	}
+// run makes attempts one after another.
+func (u *unary) run(call *attempt.Call) error { return end(call, call.Do(u.try)) }
+
+// resume makes those that follow one that has failed with err.
+func (u *unary) resume(call *attempt.Call, err error) error {
+	return end(call, call.Resume(err, u.try))
+}
+
+// try makes an attempt.
+func (u *unary) try(ctx context.Context, opts []grpc.CallOption) error {
+	return u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
+}
+
+// end returns what a call ends with whose attempts have ended with err.
+func end(call *attempt.Call, err error) error {
 	if err != nil {
 		return failure(call, err)
 	}

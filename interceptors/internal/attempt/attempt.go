@@ -79,14 +79,20 @@ type next struct {
 // Start begins the call, which is zero before, with these options. For a stream,
 // the policy's Timeout is the time until Settle.
 func (c *Call) Start(ctx context.Context, method string, policy *Policy, cc *grpc.ClientConn, opts []grpc.CallOption, stream bool) {
-	c.policy, c.method, c.opts, c.stream = policy, method, opts, stream
-	c.shared = policy.Methods.Of(method)
-	c.shared.Budget.Call()
-	c.ctx, c.record = pick.NewCall(ctx, method)
+	c.policy, c.method, c.opts, c.stream, c.cc = policy, method, opts, stream, cc
+	c.ctx, c.record, c.shared = policy.start(ctx, method, stream)
+}
+
+// start begins a call, and returns its context with its record.
+func (p *Policy) start(ctx context.Context, method string, stream bool) (context.Context, *pick.Record, Method) {
+	shared := p.Methods.Of(method)
+	shared.Budget.Call()
+	ctx, record := pick.NewCall(ctx, method)
 	if !stream {
-		c.record.SetUnary()
+		record.SetUnary()
 	}
-	c.limitAll(cc)
+	p.limitAll(method, record)
+	return ctx, record, shared
 }
 
 // Pin has all attempts made at this instance. It comes before the first of them.
@@ -110,10 +116,6 @@ func (c *Call) Do(try Try) error {
 	}
 }
 
-// First returns what the first attempt is to be made with, for who makes that one
-// without Do. If it fails, Resume is what follows.
-func (c *Call) First() (context.Context, []grpc.CallOption) { return c.begin(false) }
-
 // Resume is Do for a call whose last attempt has failed with err, or looked like a
 // success and has failed after all.
 func (c *Call) Resume(err error, try Try) error {
@@ -134,8 +136,8 @@ func (c *Call) Settle() error {
 
 // Succeed ends the call well.
 func (c *Call) Succeed() {
-	if c.policy.Max > 1 && !c.stream {
-		c.learn()
+	if !c.stream {
+		c.policy.learn(c.method, c.shared, c.run.began)
 	}
 	if c.policy.Observe != nil {
 		e := c.event(&c.run, nil)
@@ -145,15 +147,19 @@ func (c *Call) Succeed() {
 	c.end()
 }
 
-// learn takes note of how long the attempt took, or of some of many.
-func (c *Call) learn() {
-	latency := c.shared.Latency
-	if latency == nil {
-		latency = c.policy.Methods.Learn(c.method)
+// learn takes note of how long an attempt took that has just ended well, or of some of
+// many.
+func (p *Policy) learn(method string, shared Method, began time.Duration) {
+	if p.Max <= 1 {
+		return
 	}
-	if answers := latency.Sample(c.run.began); answers > 0 {
-		took := c.run.duration()
-		latency.Note(answers, took, c.run.began+took)
+	latency := shared.Latency
+	if latency == nil {
+		latency = p.Methods.Learn(method)
+	}
+	if answers := latency.Sample(began); answers > 0 {
+		now := Now()
+		latency.Note(answers, now-began, now)
 	}
 }
 

@@ -3,8 +3,6 @@ package attempt
 import (
 	"fmt"
 
-	"google.golang.org/grpc"
-
 	"github.com/rollcall-go/rollcall/pick"
 )
 
@@ -17,15 +15,14 @@ const (
 
 // limitAll has all layers make together as many attempts as this one allows. It
 // notices a layer above by the attempts that the record already has.
-func (c *Call) limitAll(cc *grpc.ClientConn) {
-	if c.policy.Max <= 1 {
+func (p *Policy) limitAll(method string, record *pick.Record) {
+	if p.Max <= 1 {
 		return
 	}
-	c.cc = cc
-	if c.policy.Stacked != nil && len(c.record.Attempts()) > 0 {
-		c.policy.Stacked(c.method, above)
+	if p.Stacked != nil && len(record.Attempts()) > 0 {
+		p.Stacked(method, above)
 	}
-	c.record.Limit(c.policy.Max)
+	record.Limit(p.Max)
 }
 
 // notice looks for a layer below, which makes more than one attempt within one
