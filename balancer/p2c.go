@@ -18,8 +18,9 @@ import (
 // The latency is a moving average over some two seconds that follows a slow answer
 // at once and a fast one gradually (peak EWMA). A failure counts as a very slow
 // answer, so that failing fast attracts no calls. An instance that was drawn with one
-// that has been picked more than a second later is picked, so that it can show that it has
-// recovered. What is known of an instance is kept as long as the resolver names it.
+// that has been picked more than a second later is picked one time in eight, so that it
+// can show that it has recovered. What is known of an instance is kept as long as the
+// resolver names it.
 //
 // Of the unary calls one in 32 is timed, and the first to an instance in some ten ms if
 // no stream comes before it (with n instances 10 ms and 10 µs for each); each failure
@@ -40,8 +41,11 @@ const (
 	// timedOf is of how many calls one is timed besides the first in each tick, which
 	// often finds an empty queue.
 	timedOf = 32
-	// neglected is who was last picked so long before the other.
+	// neglected is who was last picked so long before the other, and triedOf of how many
+	// draws in which somebody is that one picks them: where calls are rare that is all
+	// draws, and they may be slow.
 	neglected = time.Second
+	triedOf   = 8
 )
 
 type twoChoices struct{ contest }
@@ -56,11 +60,19 @@ func (t *twoChoices) next() (c *conn, dice uint64) {
 	a, b := &t.all[first], &t.all[second]
 	x, y := latencies(a.tally, b.tally)
 	better := less(b.wait(y), a.wait(x))
-	winner, loser := &t.all[either(better, second, first)], &t.all[either(better, first, second)]
-	if loser.tally.isNeglected(winner.tally) {
-		return loser.conn, random
+	winner := &t.all[either(better, second, first)]
+	if apart(a.tally, b.tally) && random%triedOf == 0 {
+		if loser := &t.all[either(better, first, second)]; loser.tally.isNeglected(winner.tally) {
+			return loser.conn, random
+		}
 	}
 	return winner.conn, random
+}
+
+// apart says whether one of two was last picked so long before the other that it may
+// be neglected.
+func apart(a, b *tally) bool {
+	return uint64(a.picked.Load()-b.picked.Load()+int64(neglected)) > 2*uint64(neglected)
 }
 
 // latencies are those of the answers of two. Who has not answered yet is taken to be

@@ -8,7 +8,10 @@ import (
 )
 
 func TestLimit(t *testing.T) {
-	_, r := pick.NewCall(t.Context(), "/a.B/C")
+	ctx, r := pick.NewCall(t.Context(), "/a.B/C")
+	r.Limit(0)
+	r.Limit(-1)
+	r.Fork(ctx)
 	if _, spent := r.Spent(); spent {
 		t.Error("spent without a limit")
 	}
