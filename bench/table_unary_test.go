@@ -8,9 +8,9 @@ import (
 const (
 	// dials is how often each client is set up anew: two of the same differ, by where
 	// in memory what they use lies, as much as some of those that are compared.
-	dials = 12
+	dials = 40
 	// turns is how often each of them takes turns with the plain one.
-	turns = 40
+	turns = 20
 )
 
 func unaryTable(t *testing.T) {
@@ -23,11 +23,10 @@ func unaryTable(t *testing.T) {
 	}
 	for dial := range dials {
 		t.Run(fmt.Sprint(dial), func(t *testing.T) { // closes the clients
-			base := servers.dial(t, plain)
 			for _, s := range subjects {
-				client := servers.dial(t, s)
+				pair := servers.pair(t, s, dial%2 == 1)
 				for _, c := range comparisons[s.name] {
-					c.base, c.client = base, client
+					c.pair = pair
 				}
 			}
 			for range turns {

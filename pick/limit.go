@@ -3,8 +3,8 @@ package pick
 import "math"
 
 // Limit bounds how many attempts of the call may execute, whoever makes them; the
-// first limit holds, and one below 1 is none. Where several layers try again, they make that many together
-// and not the product of what each would.
+// first limit holds, and one below 1 is none. Where several layers try again, they
+// make that many together and not the product of what each would.
 func (r *Record) Limit(n int) {
 	if r != nil && n > 0 {
 		r.call.limit.CompareAndSwap(0, int32(min(n, math.MaxInt32)))
