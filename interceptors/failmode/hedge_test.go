@@ -2,6 +2,7 @@ package failmode_test
 
 import (
 	"context"
+	crand "crypto/rand"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -271,6 +272,50 @@ func TestHedgesRaceForTheCallersResults(t *testing.T) {
 			if len(e.Picks) > 1 || e.Err == nil && e.Class != pick.Answered {
 				t.Fatalf("an attempt has seen another one's picks: %+v", e)
 			}
+		}
+	})
+}
+
+// What is learnt of a call whose hedge was faster is how long the hedge took, and not
+// how long the attempt that was cut off took to end.
+func TestHedgesLatencyIsLearnt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		interceptor := failmode.UnaryClientInterceptor(failmode.Failover, failmode.WithHedging(10*ms), failmode.Idempotent(true), unlimited)
+		begin := func(ctx context.Context) (n int, end func(error) error) {
+			record := pick.FromContext(ctx)
+			n = record.Begin(&pick.Target{ID: crand.Text()})
+			return n, func(err error) error {
+				record.End(n, pick.Answered, err)
+				return err
+			}
+		}
+		reply := func() *echov1.GetResponse { return new(echov1.GetResponse) }
+		for range 20 {
+			err := interceptor(t.Context(), "/s/m", nil, reply(), nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+				n, end := begin(ctx)
+				if n > 0 {
+					time.Sleep(ms)
+					return end(nil)
+				}
+				<-ctx.Done()
+				time.Sleep(time.Second)
+				return end(status.FromContextError(ctx.Err()).Err())
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 500*ms) // enough for another attempt
+		defer cancel()
+		err := interceptor(ctx, "/s/m", nil, reply(), nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+			if n, end := begin(ctx); n == 0 {
+				return end(status.Error(codes.Unavailable, "gone"))
+			} else {
+				return end(nil)
+			}
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	})
 }

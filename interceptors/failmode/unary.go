@@ -17,16 +17,43 @@ func UnaryClientInterceptor(mode Mode, opts ...Option) grpc.UnaryClientIntercept
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		c := settings.forCall(opts)
 		if !c.plain {
-			u := unary{c, method, req, reply, cc, invoker}
-			return u.special(ctx, opts)
+			return c.special(ctx, method, req, reply, cc, invoker, opts)
 		}
 		first := c.policy.First(ctx, method)
 		if err := invoker(first.Context, method, req, reply, cc, opts...); err != nil {
-			u := unary{c, method, req, reply, cc, invoker}
-			return u.resume(first.Call(&c.policy, method, cc, opts), err)
+			return c.resume(&first, err, method, req, reply, cc, invoker, opts)
 		}
 		first.Succeed(&c.policy, method)
 		return nil
+	}
+}
+
+// resume makes the attempts after the first one, which has failed with err. It is not
+// inlined, so that what it needs is not on the stack during that.
+//
+//go:noinline
+func (c *config) resume(first *attempt.First, err error, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	u := unary{c, method, req, reply, cc, invoker}
+	call := first.AsCall(&c.policy, method, cc, opts)
+	return end(call, call.Resume(err, u.try))
+}
+
+// special makes a call that is more than attempts one after another, or whose attempts
+// have a time limit.
+//
+//go:noinline
+func (c *config) special(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	u := unary{c, method, req, reply, cc, invoker}
+	switch message, ok := reply.(proto.Message); {
+	case c.mode == Broadcast:
+		return u.broadcast(ctx, opts)
+	case c.mode == Failsafe:
+		c.lose(method, reply, u.call(ctx, opts))
+		return nil
+	case ok && c.policy.Hedging != nil:
+		return u.hedged(ctx, message, opts)
+	default:
+		return u.call(ctx, opts)
 	}
 }
 
@@ -39,42 +66,23 @@ type unary struct {
 	invoker    grpc.UnaryInvoker
 }
 
-// special makes a call that is not plain.
-func (u *unary) special(ctx context.Context, opts []grpc.CallOption) error {
-	switch message, ok := u.reply.(proto.Message); {
-	case u.mode == Broadcast:
-		return u.broadcast(ctx, opts)
-	case u.mode == Failsafe:
-		u.lose(u.method, u.reply, u.call(ctx, opts))
-		return nil
-	case ok && u.policy.Hedging != nil:
-		return u.hedged(ctx, message, opts)
-	default:
-		return u.call(ctx, opts)
-	}
-}
-
-// call makes a call that is attempts one after another.
+// call makes attempts one after another.
 func (u *unary) call(ctx context.Context, opts []grpc.CallOption) error {
 	var call attempt.Call
 	call.Start(ctx, u.method, &u.policy, u.cc, opts, false)
 	return u.run(&call)
 }
 
-// run makes attempts one after another.
+// run makes those of a call that has started.
 func (u *unary) run(call *attempt.Call) error { return end(call, call.Do(u.try)) }
-
-// resume makes those that follow one that has failed with err.
-func (u *unary) resume(call *attempt.Call, err error) error {
-	return end(call, call.Resume(err, u.try))
-}
 
 // try makes an attempt.
 func (u *unary) try(ctx context.Context, opts []grpc.CallOption) error {
 	return u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
 }
 
-// end returns what a call ends with whose attempts have ended with err.
+// end ends a call whose last attempt has ended with err, and returns what its caller is
+// told.
 func end(call *attempt.Call, err error) error {
 	if err != nil {
 		return failure(call, err)

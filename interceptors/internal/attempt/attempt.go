@@ -137,7 +137,7 @@ func (c *Call) Settle() error {
 // Succeed ends the call well.
 func (c *Call) Succeed() {
 	if !c.stream {
-		c.policy.learn(c.method, c.shared, c.run.began)
+		c.policy.learn(c.method, c.shared, c.run.began, c.run.took)
 	}
 	if c.policy.Observe != nil {
 		e := c.event(&c.run, nil)
@@ -147,9 +147,9 @@ func (c *Call) Succeed() {
 	c.end()
 }
 
-// learn takes note of how long an attempt took that has just ended well, or of some of
-// many.
-func (p *Policy) learn(method string, shared Method, began time.Duration) {
+// learn takes note of how long an attempt took that ended well, or of some of many.
+// took is 0 if it has ended just now.
+func (p *Policy) learn(method string, shared Method, began, took time.Duration) {
 	if p.Max <= 1 {
 		return
 	}
@@ -158,8 +158,10 @@ func (p *Policy) learn(method string, shared Method, began time.Duration) {
 		latency = p.Methods.Learn(method)
 	}
 	if answers := latency.Sample(began); answers > 0 {
-		now := Now()
-		latency.Note(answers, now-began, now)
+		if took == 0 {
+			took = Now() - began
+		}
+		latency.Note(answers, took, began+took)
 	}
 }
 
