@@ -32,6 +32,7 @@ type measured struct {
 	least    int // how often it is done in a measurement if that takes no longer than longSlice
 
 	times       int // how often it is done in a measurement; if 0, that is found out
+	rounds      int // how often it is measured at least
 	costs       []cost
 	undisturbed bool // how they were measured
 }
@@ -62,7 +63,7 @@ func (r results) add(all []*measured) {
 			m.calibrate()
 		}
 	}
-	for round := range rounds {
+	for round := range max(rounds, all[0].rounds) {
 		for i := range all {
 			all[(i+round)%len(all)].again()
 		}

@@ -14,6 +14,9 @@ const (
 	callsUntilBusy = 700
 	// leastPicks is how many picks are measured at least.
 	leastPicks = 200_000
+	// featureRounds is how often each is measured: a switch lays out anew what picks
+	// read, and among many connections that makes more of a difference than a feature.
+	featureRounds = 25
 )
 
 // featureTable measures what features add to a pick with its Done. They are switched
@@ -59,7 +62,7 @@ func measureFeatures(t *testing.T, costs results, variants []policy, n int) {
 	var each []*measured
 	for _, p := range variants {
 		each = append(each, &measured{
-			figure: figure{p.name, bothParallel.name, n}, parallel: true, times: max(leastPicks, picksOfEach*n),
+			figure: figure{p.name, bothParallel.name, n}, parallel: true, times: max(leastPicks, picksOfEach*n), rounds: featureRounds,
 			prepare: func(int) { become(p) }, do: calling.do, rest: calling.finish,
 		})
 	}

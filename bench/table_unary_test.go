@@ -8,7 +8,7 @@ import (
 const (
 	// dials is how often each client is set up anew: two of the same differ, by where
 	// in memory what they use lies, as much as some of those that are compared.
-	dials = 40
+	dials = 60
 	// turns is how often each of them takes turns with the plain one.
 	turns = 20
 )
