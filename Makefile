@@ -68,7 +68,7 @@ bench: ## Run the benchmarks; the output is for benchstat (COUNT=10 for medians)
 	cd bench && go test -run='^$$' -bench=. -benchmem -count=$(COUNT) -timeout=0 ./...
 
 .PHONY: bench-table
-bench-table: ## Print how rollcall compares with others and which targets it meets (about 20 minutes)
+bench-table: ## Print how rollcall compares with others and which targets it meets (about 30 minutes)
 	cd bench && go test -tags=peers,no_k8s -run='^TestTable$$' -timeout=0 -args -table
 
 .PHONY: shutdown-table
