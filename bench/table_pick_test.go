@@ -81,11 +81,8 @@ func judgePicks(t *testing.T, costs results) {
 		quick := []string{rollcallRound, rollcallRandom, rollcallWeighted}
 		costs.times(c, quick, grpcRoundRobin).atMost(t, 1+noise, "not slower than "+grpcRoundRobin+", "+c.name+":")
 		costs.times(c, []string{grpcWeighted}, quick...).atLeast(t, 3, "faster than "+grpcWeighted+", "+c.name+":")
+		costs.times(c, peerP2C(), rollcallP2C).atLeast(t, 5, rollcallP2C+" faster than peers, "+c.name+":")
 	}
-	// A policy may leave work to its Done, so what counts is both. p2c alone leaves its
-	// calls in hand, which is nobody's use of it.
-	costs.times(bothParallel, peerP2C(), rollcallP2C).atLeast(t, 5, rollcallP2C+" faster than peers, "+bothParallel.name+":")
-	costs.times(pickParallel, peerP2C(), rollcallP2C).say(rollcallP2C + " faster than peers, " + pickParallel.name + ":")
 	allocs := figures{}
 	for _, p := range policies {
 		for _, n := range pickSizes {

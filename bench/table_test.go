@@ -60,15 +60,6 @@ func (f figures) atLeast(t *testing.T, limit float64, target string) {
 	f.judge(t, fmt.Sprintf("%s at least %s", target, short(limit)), func(v float64) float64 { return v - limit })
 }
 
-// say prints all of them, of which nothing is demanded.
-func (f figures) say(what string) {
-	var list []string
-	for _, name := range slices.Sorted(maps.Keys(f)) {
-		list = append(list, short(f[name])+" "+name)
-	}
-	fmt.Printf("%-6s  %s %s\n", "", what, strings.Join(list, ", "))
-}
-
 // judge prints a verdict; margin is below 0 for what misses the target.
 func (f figures) judge(t *testing.T, target string, margin func(float64) float64) {
 	names := slices.SortedFunc(maps.Keys(f), func(a, b string) int {
