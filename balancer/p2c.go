@@ -60,19 +60,11 @@ func (t *twoChoices) next() (c *conn, dice uint64) {
 	a, b := &t.all[first], &t.all[second]
 	x, y := latencies(a.tally, b.tally)
 	better := less(b.wait(y), a.wait(x))
-	winner := &t.all[either(better, second, first)]
-	if apart(a.tally, b.tally) && random%triedOf == 0 {
-		if loser := &t.all[either(better, first, second)]; loser.tally.isNeglected(winner.tally) {
-			return loser.conn, random
-		}
+	winner, loser := &t.all[either(better, second, first)], &t.all[either(better, first, second)]
+	if loser.tally.isTried(winner.tally, random) {
+		return loser.conn, random
 	}
 	return winner.conn, random
-}
-
-// apart says whether one of two was last picked so long before the other that it may
-// be neglected.
-func apart(a, b *tally) bool {
-	return uint64(a.picked.Load()-b.picked.Load()+int64(neglected)) > 2*uint64(neglected)
 }
 
 // latencies are those of the answers of two. Who has not answered yet is taken to be
@@ -88,10 +80,11 @@ func latencies(a, b *tally) (x, y int64) {
 // wait is how long a call to c will probably take.
 func (c *contender) wait(latency int64) float64 { return (1 + c.load()) * float64(latency) }
 
-// isNeglected says, once, that an instance was last picked too long before another.
-func (t *tally) isNeglected(other *tally) bool {
+// isTried says, once, that an instance that was last picked too long before another is
+// picked in its place.
+func (t *tally) isTried(other *tally, random uint64) bool {
 	picked, others := t.picked.Load(), other.picked.Load()
-	return others-picked > int64(neglected) && t.picked.CompareAndSwap(picked, others)
+	return others-picked > int64(neglected) && random%triedOf == 0 && t.picked.CompareAndSwap(picked, others)
 }
 
 // stopwatch measures a call without a record. It is used again, so that no call
