@@ -158,7 +158,7 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	}
 	if picked {
 		e.lastPick = now
-		c.conn.onPick.Or(takeTime)
+		c.conn.onPick.Or(e.timing())
 	}
 	if answered {
 		c.conn.onAnswer.Or(sayAlive)
@@ -179,6 +179,14 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 		h.trial = nil // what becomes of it says nothing any more
 	}
 	return picked || answered || h.pulse.watching && c.tally.waiting() > 0
+}
+
+// timing is of which calls the time is to be taken between one tick and the next.
+func (e *engine) timing() uint32 {
+	if _, latency := e.config.picker.(P2C); latency {
+		return takeTime | timeSome
+	}
+	return takeTime
 }
 
 func set(notes *atomic.Uint32, bit uint32, wanted bool) {
@@ -209,8 +217,7 @@ func (e *engine) note(c *child) {
 	c.conn.prepare(todo)
 	set(&c.conn.onPick, countHand, counts)
 	set(&c.conn.onPick, countPicks, e.metrics.listened)
-	_, latency := e.config.picker.(P2C)
-	set(&c.conn.onPick, timeSome, latency)
+	set(&c.conn.onPick, timeSome, e.timing()&timeSome != 0)
 	e.noteAnswers(c)
 }
 

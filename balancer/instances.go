@@ -4,15 +4,12 @@ import (
 	"maps"
 	"slices"
 
-	gbalancer "google.golang.org/grpc/balancer"
-
 	"github.com/rollcall-go/rollcall/pick"
 )
 
-// recordOf returns the call's record, if it has one, and tells it which instances
+// told returns the record of a call, which may be nil, and tells it which instances
 // there are, if it asks.
-func (e *engine) recordOf(info gbalancer.PickInfo) *pick.Record {
-	rec := pick.FromContext(info.Ctx).For(info.FullMethodName)
+func (e *engine) told(rec *pick.Record) *pick.Record {
 	if rec.InstancesAsked() {
 		rec.SetInstances(e.ids())
 	}

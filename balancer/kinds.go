@@ -7,8 +7,6 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
-
-	"github.com/rollcall-go/rollcall/pick"
 )
 
 // kinds remembers of methods whether they are unary. Each is at one of a few places,
@@ -16,7 +14,7 @@ import (
 // places from each other.
 type kinds struct {
 	places [256]atomic.Pointer[kind]
-	latest atomic.Pointer[kind] // learned, which is found without a hash
+	latest atomic.Pointer[kind] // expected, which is found without a hash
 }
 
 const placesOfEach = 8
@@ -28,24 +26,20 @@ type kind struct {
 	call   callKind // unaryCall or streamCall
 }
 
-// of returns unaryCall if the call is known to be unary, by its record or by the
-// method's descriptor, and streamCall if it is anything else.
-func (k *kinds) of(method string, rec *pick.Record) callKind {
-	if rec.Unary() {
-		return unaryCall
-	}
+// of returns unaryCall if the method is known to be unary, by its descriptor, and
+// streamCall if it is anything else.
+func (k *kinds) of(method string) callKind {
 	if latest := k.latest.Load(); latest != nil && latest.method == method {
 		return latest.call
 	}
 	return k.find(method).call
 }
 
-// learn is of for a method that will probably be asked for again.
-func (k *kinds) learn(method string, rec *pick.Record) callKind {
-	if !rec.Unary() {
+// expect takes note of a method that will probably be asked for again.
+func (k *kinds) expect(method string) {
+	if latest := k.latest.Load(); latest == nil || latest.method != method {
 		k.latest.Store(k.find(method))
 	}
-	return k.of(method, rec)
 }
 
 // find returns the kind of calls of this method.

@@ -9,7 +9,7 @@ import (
 )
 
 func TestKindsOfCalls(t *testing.T) {
-	var k kinds
+	var p picker
 	_, rec := pick.NewContext(context.Background())
 	rec.SetUnary()
 	for range 2 {
@@ -27,14 +27,11 @@ func TestKindsOfCalls(t *testing.T) {
 			{"x", nil, streamCall},
 			{"", nil, streamCall},
 		} {
-			for _, learned := range []string{unaryMethod, streamMethod, tt.method} {
-				k.learn(learned, nil)
-				if got := k.of(tt.method, tt.rec); got != tt.want {
-					t.Errorf("%q with %v is %x after %q, want %x", tt.method, tt.rec, got, learned, tt.want)
+			for _, expected := range []string{unaryMethod, streamMethod, tt.method} {
+				p.kinds.expect(expected)
+				if got := p.kind(tt.method, tt.rec); got != tt.want {
+					t.Errorf("%q with %v is %x after %q, want %x", tt.method, tt.rec, got, expected, tt.want)
 				}
-			}
-			if got := k.learn(tt.method, tt.rec); got != tt.want {
-				t.Errorf("%q with %v is learned as %x, want %x", tt.method, tt.rec, got, tt.want)
 			}
 		}
 	}
@@ -52,7 +49,7 @@ func TestKindsOfManyMethods(t *testing.T) {
 	var k kinds
 	lookUp := func() {
 		for _, name := range names {
-			k.of(name, nil)
+			k.of(name)
 		}
 	}
 	lookUp()
@@ -60,9 +57,9 @@ func TestKindsOfManyMethods(t *testing.T) {
 		t.Errorf("%d methods, and %v allocations to look them up again", len(names), allocs)
 	}
 	for i := range 10_000 {
-		k.of(fmt.Sprint("/any/", i), nil)
+		k.of(fmt.Sprint("/any/", i))
 	}
-	if got := k.of(unaryMethod, nil); got != unaryCall {
+	if got := k.of(unaryMethod); got != unaryCall {
 		t.Errorf("%s is %x", unaryMethod, got)
 	}
 }

@@ -39,17 +39,27 @@ type loadAware interface{ looksAtLoad() }
 func (LeastRequest) looksAtLoad() {}
 func (P2C) looksAtLoad()          {}
 
-// contender is a connection whose load is compared with others'.
+// contender is a connection whose load is compared with others', and its ticket in
+// the lottery.
 type contender struct {
-	conn     *conn
-	tally    *tally  // the conn's, at hand
-	perShare float64 // 1 for the average share, and the less, the greater the share
+	alias
+	conn    *conn
+	tally   *tally // the conn's, at hand
+	perCall uint64 // what each call in hand is to it, in units of averageCall
 }
+
+// averageCall is what a call in hand is to an instance with the average share; to
+// others it is the more, the less their share is, up to maxCall. Products with the
+// number of calls in hand fit.
+const (
+	averageCall = 1 << 20
+	maxCall     = 1 << 31
+)
 
 // contest draws those whose load is compared.
 type contest struct {
-	all    []contender
-	places lottery // of contenders; nil where all have the same share
+	all   []contender
+	equal bool // all have the same share
 }
 
 func newContest(ready []*conn, shares []uint32) contest {
@@ -58,42 +68,38 @@ func newContest(ready []*conn, shares []uint32) contest {
 		sum += float64(s)
 	}
 	average := sum / float64(len(shares))
-	d := contest{all: make([]contender, len(ready))}
-	for i, c := range ready {
-		d.all[i] = contender{c, c.tally, average / float64(shares[i])}
-	}
-	if slices.Min(shares) != slices.Max(shares) {
-		d.places = aliases(shares)
+	d := contest{make([]contender, len(ready)), slices.Min(shares) == slices.Max(shares)}
+	for i, ticket := range aliases(shares) {
+		perCall := min(averageCall*average/float64(shares[i]), maxCall)
+		d.all[i] = contender{ticket, ready[i], ready[i].tally, max(1, uint64(perCall))}
 	}
 	return d
 }
 
 // draw draws the place of somebody.
 func (d *contest) draw(random uint64) int {
-	if d.places == nil {
-		return below(len(d.all), random)
-	}
-	return d.places.draw(random)
+	i, fraction := bits.Mul64(random, uint64(len(d.all)))
+	return d.all[i].drawn(int(i), fraction)
 }
 
 // rival draws somebody to compare with who is at this place: somebody else where all
 // have the same share, so that also of two the better one is found. Else it may be the
 // same, since where few calls are in hand the weights are followed by the draws alone.
 func (d *contest) rival(place int, random uint64) int {
-	if d.places != nil || len(d.all) == 1 {
-		return d.draw(random)
+	if d.equal {
+		return d.another(place, random)
 	}
-	other := place + 1 + below(len(d.all)-1, random)
+	return d.draw(random)
+}
+
+// another draws somebody else, if there is, whatever the shares.
+func (d *contest) another(place int, random uint64) int {
+	i, _ := bits.Mul64(random, uint64(len(d.all)-1))
+	other := place + 1 + int(i)
 	if other >= len(d.all) {
 		other -= len(d.all)
 	}
 	return other
-}
-
-// below makes a random number one below n.
-func below(n int, random uint64) int {
-	i, _ := bits.Mul64(random, uint64(n))
-	return int(i)
 }
 
 type leastLoaded struct {
@@ -116,6 +122,5 @@ func (l *leastLoaded) next() (c *conn, dice uint64) {
 	return best.conn, random
 }
 
-// load is how many calls are in hand, for the share: that of an average one counts
-// them as they are.
-func (c *contender) load() float64 { return float64(c.tally.inHand()) * c.perShare }
+// load is what the calls in hand are to c.
+func (c *contender) load() uint64 { return uint64(c.tally.inHand()) * c.perCall }

@@ -1,11 +1,9 @@
 package balancer
 
 import (
+	"math/bits"
 	"math/rand/v2"
-	"sync"
 	"time"
-
-	gbalancer "google.golang.org/grpc/balancer"
 )
 
 // P2C is the power of two choices: it draws two instances, each with a probability
@@ -22,9 +20,9 @@ import (
 // can show that it has recovered. What is known of an instance is kept as long as the
 // resolver names it.
 //
-// Of the unary calls one in 32 is timed, and the first to an instance in some ten ms if
-// no stream comes before it (with n instances 10 ms and 10 µs for each); each failure
-// counts.
+// Of the unary calls to an instance two are timed in some ten ms (with n instances 10 ms
+// and 10 µs for each): the first, if no stream comes before it, and another, drawn with a
+// probability of 1/32. Each failure counts.
 type P2C struct{}
 
 func init() { register(P2C{}, nil) }
@@ -38,8 +36,8 @@ func (P2C) schedule(ready []*conn, shares []uint32, _ *position) schedule {
 }
 
 const (
-	// timedOf is of how many calls one is timed besides the first in each tick, which
-	// often finds an empty queue.
+	// timedOf is of how many calls one is drawn that is timed besides the first in each
+	// tick, which often finds an empty queue.
 	timedOf = 32
 	// neglected is who was last picked so long before the other, and triedOf of how many
 	// draws in which somebody is that one picks them: where calls are rare that is all
@@ -53,24 +51,30 @@ type twoChoices struct{ contest }
 func (t *twoChoices) next() (c *conn, dice uint64) {
 	random := rand.Uint64()
 	first := t.draw(random)
-	second := t.rival(first, random<<32|random>>32)
-	if first == second && len(t.all) > 1 {
-		second = t.draw(rand.Uint64())
+	var second int
+	if t.equal {
+		second = t.another(first, random<<32|random>>32)
+	} else if second = t.draw(random<<32 | random>>32); second == first {
+		second = t.draw(random<<16 | random>>48)
 	}
 	a, b := &t.all[first], &t.all[second]
-	x, y := latencies(a.tally, b.tally)
-	better := less(b.wait(y), a.wait(x))
-	winner, loser := &t.all[either(better, second, first)], &t.all[either(better, first, second)]
-	if loser.tally.isTried(winner.tally, random) {
-		return loser.conn, random
+	if random%triedOf == 0 {
+		if c := tried(a, b); c != nil {
+			return c, random
+		}
 	}
-	return winner.conn, random
+	x, y := latencies(a.tally, b.tally)
+	aHigh, aLow := a.wait(x)
+	bHigh, bLow := b.wait(y)
+	_, better := bits.Sub64(bLow, aLow, 0)
+	_, better = bits.Sub64(bHigh, aHigh, better)
+	return t.all[either(better, second, first)].conn, random
 }
 
 // latencies are those of the answers of two. Who has not answered yet is taken to be
 // as fast as the other.
-func latencies(a, b *tally) (x, y int64) {
-	x, y = a.peak.Load(), b.peak.Load()
+func latencies(a, b *tally) (x, y uint64) {
+	x, y = uint64(a.peak.Load()), uint64(b.peak.Load())
 	if x == 0 || y == 0 {
 		return 1, 1
 	}
@@ -78,38 +82,18 @@ func latencies(a, b *tally) (x, y int64) {
 }
 
 // wait is how long a call to c will probably take.
-func (c *contender) wait(latency int64) float64 { return (1 + c.load()) * float64(latency) }
-
-// isTried says, once, that an instance that was last picked too long before another is
-// picked in its place.
-func (t *tally) isTried(other *tally, random uint64) bool {
-	picked, others := t.picked.Load(), other.picked.Load()
-	return others-picked > int64(neglected) && random%triedOf == 0 && t.picked.CompareAndSwap(picked, others)
+func (c *contender) wait(latency uint64) (high, low uint64) {
+	return bits.Mul64(averageCall+c.load(), latency)
 }
 
-// stopwatch measures a call without a record. It is used again, so that no call
-// allocates one.
-type stopwatch struct {
-	conn *conn
-	call noted
-	done func(gbalancer.DoneInfo)
-}
-
-// stopwatches are those that are not in use.
-type stopwatches struct{ pool sync.Pool }
-
-func (s *stopwatches) start(c *conn, call noted) gbalancer.PickResult {
-	w, ok := s.pool.Get().(*stopwatch)
-	if !ok {
-		w = new(stopwatch)
-		w.done = func(info gbalancer.DoneInfo) {
-			conn, call := w.conn, w.call
-			w.conn = nil
-			s.pool.Put(w)
-			conn.ended(&info, call)
-		}
+// tried returns, once, the one of two that was last picked too long before the other.
+func tried(a, b *contender) *conn {
+	earlier, later := a.tally.picked.Load(), b.tally.picked.Load()
+	if earlier > later {
+		a, earlier, later = b, later, earlier
 	}
-	w.conn, w.call = c, call
-	c.tally.enter(call.kind)
-	return c.result(w.done)
+	if later-earlier > int64(neglected) && a.tally.picked.CompareAndSwap(earlier, later) {
+		return a.conn
+	}
+	return nil
 }

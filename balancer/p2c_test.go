@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -58,6 +59,50 @@ func TestP2CTimesSomeOfManyCalls(t *testing.T) {
 			}
 		}); allocs > 0.5 {
 			t.Errorf("a pick whose call does not end allocates %v times: too many are timed", allocs)
+		}
+	})
+}
+
+// Calls to one connection that are timed at once do not confuse each other, and one after
+// another they allocate nothing.
+func TestTimedCallsMayOverlap(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(P2C{}, withoutStalls), "a")
+		a := b.order[0]
+		info := gbalancer.PickInfo{Ctx: t.Context(), FullMethodName: unaryMethod}
+		begin := func() (done func(gbalancer.DoneInfo)) {
+			a.conn.onPick.Or(takeTime)
+			result, err := b.picker.Pick(info)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return result.Done
+		}
+		took := map[int]time.Duration{0: 300 * time.Millisecond, 1: 30 * time.Millisecond, 2: 200 * time.Millisecond}
+		for range 3 {
+			ended := make(chan int)
+			for i, after := range took {
+				done := begin()
+				go func() {
+					time.Sleep(after)
+					done(answeredOK)
+					ended <- i
+				}()
+				time.Sleep(5 * time.Millisecond)
+			}
+			for range took {
+				a.tally.peak.Store(0)
+				i := <-ended
+				if got := time.Duration(a.tally.peak.Load()); got != took[i] {
+					t.Errorf("a call that took %v counts as %v", took[i], got)
+				}
+			}
+		}
+		if hand := a.tally.inHand(); hand != 0 {
+			t.Errorf("%d calls are in hand", hand)
+		}
+		if allocs := testing.AllocsPerRun(1000, func() { begin()(answeredOK) }); allocs > 0 {
+			t.Errorf("a call that is timed allocates %v times", allocs)
 		}
 	})
 }
@@ -250,6 +295,41 @@ func TestP2CCountsStreamsByTheirNumber(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Whoever will answer sooner is picked, however long that takes: products do not
+// overflow, and shares that differ a lot do not round a call to nothing.
+func TestP2CComparesWhatIsLarge(t *testing.T) {
+	type state struct {
+		weight, hand uint32
+		peak         time.Duration
+	}
+	for _, tt := range []struct{ better, other state }{
+		{state{1, 0, time.Second}, state{1, 1, time.Second}},
+		{state{1, 0, 1}, state{1, 0, 2}},
+		{state{1, 0, math.MaxInt64 - 1}, state{1, 0, math.MaxInt64}},
+		{state{1, 1, math.MaxInt64}, state{1, 2, math.MaxInt64}},
+		{state{1, math.MaxUint32 - 1, math.MaxInt64}, state{1, math.MaxUint32, math.MaxInt64}},
+		{state{1, 1 << 20, time.Hour}, state{1, 0, math.MaxInt64}},
+		{state{1, 0, time.Hour}, state{math.MaxUint32, 1 << 31, time.Hour}},
+		{state{math.MaxUint32, 1 << 31, time.Hour}, state{1, math.MaxUint32, time.Hour}},
+		{state{math.MaxUint32, 1, time.Hour}, state{1, 1 << 13, time.Hour}},
+		{state{math.MaxUint32, 1, time.Hour}, state{math.MaxUint32, 3, time.Hour}},
+		{state{2, 4, time.Second}, state{1, 3, time.Second}},
+		{state{1, 2, time.Second}, state{2, 7, time.Second}},
+	} {
+		s := scheduled(P2C{}, nil, tt.better.weight, tt.other.weight).(*twoChoices)
+		for i, state := range []state{tt.better, tt.other} {
+			s.all[i].tally.hand.Store(uint64(state.hand))
+			s.all[i].tally.peak.Store(int64(state.peak))
+		}
+		// With weights one may be drawn with itself, and with weights like these nearly
+		// always: whoever is drawn with another one must be the better of both.
+		s.equal = true
+		if got := count(draw(s, 100)); got["a"] != 100 {
+			t.Errorf("%+v is to be better than %+v: %v", tt.better, tt.other, got)
+		}
+	}
 }
 
 func TestLatencyIsAPeakThatDecays(t *testing.T) {

@@ -23,32 +23,44 @@ type picker struct {
 	asleep   atomic.Bool           // the engine does not look at the instances
 	clock    atomic.Int64          // the engine's at the last tick
 	kinds    kinds
-	watches  stopwatches
 	picks    atomic.Int64 // since they were last recorded, if they are
 }
 
 // Pick implements gbalancer.Picker. For most calls there is nothing to do but to
 // see whose turn it is.
 func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	rec := p.engine.recordOf(info)
 	s := p.snapshot.Load()
-	if !rec.Fresh() || p.trial.Load() != nil {
-		return p.choose(s, info, rec)
+	if rec := pick.FromContext(info.Ctx); rec != nil {
+		return p.pickFor(s, info, p.engine.told(rec.For(info.FullMethodName)))
+	}
+	if p.trial.Load() != nil {
+		return p.choose(s, info, nil)
 	}
 	c, dice := s.schedule.next()
 	todo := c.onPick.Load()
 	switch {
 	case c.rank.Load() > s.worst:
-		return p.choose(s, info, rec)
-	case todo&^(countAnswers|sampleAnswers) != 0:
-		return p.use(c, info, rec, dice), nil
-	case rec != nil:
-		return c.recorded(info.Ctx, rec, noted{answer: counted(todo, dice)}, nil), nil
-	case todo != 0:
-		return c.unrecorded(noted{answer: counted(todo, dice)}), nil
-	default:
+		return p.choose(s, info, nil)
+	case todo&seldom(dice) != 0:
+		return p.use(c, info, nil, dice), nil
+	case todo == 0:
 		return c.result(c.done), nil
 	}
+	note := noted{answer: counted(todo, dice)}
+	if todo&countHand != 0 {
+		note.kind = p.kinds.of(info.FullMethodName)
+	}
+	return c.unrecorded(note), nil
+}
+
+// pickFor is Pick for a call with a record.
+func (p *picker) pickFor(s *snapshot, info gbalancer.PickInfo, rec *pick.Record) (gbalancer.PickResult, error) {
+	if rec.Fresh() && p.trial.Load() == nil {
+		if c, dice := s.schedule.next(); c.rank.Load() <= s.worst {
+			return p.use(c, info, rec, dice), nil
+		}
+	}
+	return p.choose(s, info, rec)
 }
 
 // choose is Pick where hints, trials, or lost connections have to be looked at.
@@ -83,44 +95,55 @@ func (p *picker) use(c *conn, info gbalancer.PickInfo, rec *pick.Record, dice ui
 	todo := c.onPick.Load()
 	note := noted{answer: counted(todo, dice)}
 	if todo&countHand != 0 {
-		note.kind = p.kinds.of(info.FullMethodName, rec)
+		note.kind = p.kind(info.FullMethodName, rec)
 	}
-	if todo&(takeTime|countPicks) != 0 {
-		note.began = p.look(c, info, rec, todo)
-	}
-	if note.began == 0 && todo&timeSome != 0 && dice%timedOf == 0 && note.kind == unaryCall {
-		note.began = p.begin()
+	if todo&seldom(dice) != 0 {
+		note.began = p.look(c, info.FullMethodName, rec, todo)
 	}
 	switch {
 	case rec != nil:
 		return c.recorded(info.Ctx, rec, note, nil)
 	case note.began != 0:
-		return p.watches.start(c, note)
+		return c.timed(note)
 	default:
 		return c.unrecorded(note)
 	}
 }
 
-// look takes note of a pick, and returns since when it is timed, if it is. By the
-// calls that take their time the engine also learns that calls are made again.
-func (p *picker) look(c *conn, info gbalancer.PickInfo, rec *pick.Record, todo uint32) (began time.Duration) {
-	p.count(todo)
-	if todo&takeTime == 0 {
-		return 0
+// kind is what kind of call this is, by its record or else by its method.
+func (p *picker) kind(method string, rec *pick.Record) callKind {
+	if rec.Unary() {
+		return unaryCall
 	}
-	c.onPick.And(^takeTime)
-	unary := p.kinds.learn(info.FullMethodName, rec) == unaryCall
-	c.asked.Store(unary)
-	p.engine.wake()
-	c.tally.picked.Store(p.clock.Load())
-	if !unary {
-		return 0
-	}
-	return p.begin()
+	return p.kinds.of(method)
 }
 
-// begin is when a call begins that is timed.
-func (p *picker) begin() time.Duration { return max(1, p.engine.now()) }
+// look takes note of a pick, and returns since when it is timed, if it is. By the
+// calls that take their time the engine also learns that calls are made again.
+func (p *picker) look(c *conn, method string, rec *pick.Record, todo uint32) (began time.Duration) {
+	p.count(todo)
+	switch {
+	case todo&takeTime != 0:
+		c.onPick.And(^takeTime)
+		unary := p.kind(method, rec) == unaryCall
+		if !rec.Unary() {
+			p.kinds.expect(method)
+		}
+		if c.asked.Load() != unary {
+			c.asked.Store(unary)
+		}
+		p.engine.wake()
+		c.tally.picked.Store(p.clock.Load())
+		if !unary {
+			return 0
+		}
+	case todo&timeSome != 0 && p.kind(method, rec) == unaryCall:
+		c.onPick.And(^timeSome)
+	default:
+		return 0
+	}
+	return max(1, p.engine.now())
+}
 
 // count counts a pick if that is to be done.
 func (p *picker) count(todo uint32) {
@@ -132,7 +155,7 @@ func (p *picker) count(todo uint32) {
 // takeTrial returns the trial that this call is to be, if there is one.
 func (p *picker) takeTrial(info gbalancer.PickInfo, rec *pick.Record) *trial {
 	t := p.trial.Load()
-	if t == nil || p.kinds.of(info.FullMethodName, rec) != unaryCall || t.conn.rank.Load() == rankLost || rec.Avoids(t.conn.target.ID) || !p.trial.CompareAndSwap(t, nil) {
+	if t == nil || p.kind(info.FullMethodName, rec) != unaryCall || t.conn.rank.Load() == rankLost || rec.Avoids(t.conn.target.ID) || !p.trial.CompareAndSwap(t, nil) {
 		return nil
 	}
 	t.begun.Store(max(1, int64(p.engine.now())))
@@ -165,7 +188,7 @@ type nobody struct {
 
 // Pick implements gbalancer.Picker.
 func (p *nobody) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	rec := p.engine.recordOf(info)
+	rec := p.engine.told(pick.FromContext(info.Ctx).For(info.FullMethodName))
 	if id, ok := rec.Pinned(); ok {
 		return p.engine.pickPinned(id, info, rec)
 	}

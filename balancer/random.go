@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"math"
 	"math/bits"
 	"math/rand/v2"
 )
@@ -38,20 +37,18 @@ type lottery []alias
 // draw takes a random number.
 func (l lottery) draw(random uint64) int {
 	i, fraction := bits.Mul64(random, uint64(len(l)))
-	t := &l[i]
-	_, own := bits.Sub64(fraction, t.share, 0)
-	return either(own, int(i), t.other)
+	return l[i].drawn(int(i), fraction)
 }
 
-// either returns a if which is 1, and b if it is 0. It does not branch, and neither
-// does less: what is drawn or compared at random, no processor can guess.
+// drawn is who is drawn with the ticket of this place.
+func (a *alias) drawn(place int, fraction uint64) int {
+	_, own := bits.Sub64(fraction, a.share, 0)
+	return either(own, place, a.other)
+}
+
+// either returns a if which is 1, and b if it is 0. It does not branch: what is drawn
+// or compared at random, no processor can guess.
 func either(which uint64, a, b int) int { return b ^ (a^b)&-int(which) }
-
-// less returns 1 if a is less than b, and else 0. Neither may be negative.
-func less(a, b float64) uint64 {
-	_, borrow := bits.Sub64(math.Float64bits(a), math.Float64bits(b), 0)
-	return borrow
-}
 
 // alias is what Vose's alias method makes of a weight: with equal probability for
 // each, i is drawn with a probability of share/2⁶⁴ and other with the rest.

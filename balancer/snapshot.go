@@ -29,8 +29,16 @@ const (
 	countPicks                       // count the pick
 	countAnswers                     // count the answer of each call
 	sampleAnswers                    // let the answers of some calls stand for all
-	timeSome                         // take the time of some unary calls, too
+	timeSome                         // take the time of another unary call, which is drawn by its dice
 )
+
+// seldom is what few of the picks with such dice have to do.
+func seldom(dice uint64) uint32 {
+	if dice%timedOf == 0 {
+		return takeTime | countPicks | timeSome
+	}
+	return takeTime | countPicks
+}
 
 // What Done has to do when a call was answered.
 const (
@@ -55,7 +63,8 @@ type conn struct {
 
 	dones  [len(inHand)][countings]func(gbalancer.DoneInfo) // for calls without a record, as far as prepared
 	target pick.Target
-	_      [72]byte // so that its size is a power of two, which Go aligns to cache lines
+	watch  stopwatch
+	_      [40]byte // so that its size is a power of two, which Go aligns to cache lines
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
@@ -173,6 +182,32 @@ func (c *conn) unrecorded(call noted) gbalancer.PickResult {
 	}
 	c.tally.enter(call.kind)
 	return c.result(c.dones[call.kind][call.answer])
+}
+
+// stopwatch measures a call without a record. There is one for each connection, so that
+// most calls that are timed allocate nothing.
+type stopwatch struct {
+	inUse atomic.Bool
+	call  noted
+	done  func(gbalancer.DoneInfo)
+}
+
+// timed is what Pick returns for a call without a record that is timed.
+func (c *conn) timed(call noted) gbalancer.PickResult {
+	c.tally.enter(call.kind)
+	w := &c.watch
+	if !w.inUse.CompareAndSwap(false, true) {
+		return c.result(func(info gbalancer.DoneInfo) { c.ended(&info, call) })
+	}
+	if w.done == nil {
+		w.done = func(info gbalancer.DoneInfo) {
+			call := w.call
+			w.inUse.Store(false)
+			c.ended(&info, call)
+		}
+	}
+	w.call = call
+	return c.result(w.done)
 }
 
 // result is what Pick returns for a call with this Done.
