@@ -45,12 +45,12 @@ type contender struct {
 	alias
 	conn    *conn
 	tally   *tally // the conn's, at hand
-	perCall uint64 // what each call in hand is to it, in units of averageCall
+	share   uint32
+	perCall uint32 // what each call in hand is to it, in units of averageCall
 }
 
 // averageCall is what a call in hand is to an instance with the average share; to
-// others it is the more, the less their share is, up to maxCall. Products with the
-// number of calls in hand fit.
+// others it is the more, the less their share is, up to maxCall.
 const (
 	averageCall = 1 << 20
 	maxCall     = 1 << 31
@@ -71,7 +71,7 @@ func newContest(ready []*conn, shares []uint32) contest {
 	d := contest{make([]contender, len(ready)), slices.Min(shares) == slices.Max(shares)}
 	for i, ticket := range aliases(shares) {
 		perCall := min(averageCall*average/float64(shares[i]), maxCall)
-		d.all[i] = contender{ticket, ready[i], ready[i].tally, max(1, uint64(perCall))}
+		d.all[i] = contender{ticket, ready[i], ready[i].tally, shares[i], max(1, uint32(perCall))}
 	}
 	return d
 }
@@ -111,16 +111,14 @@ func (l *leastLoaded) next() (c *conn, dice uint64) {
 	random := rand.Uint64()
 	first := l.draw(random)
 	best := &l.all[first]
-	least := best.load()
+	least := best.tally.inHand()
 	for range l.choices - 1 {
 		if c := &l.all[l.rival(first, rand.Uint64())]; c != best {
-			if load := c.load(); load < least {
-				best, least = c, load
+			hand := c.tally.inHand()
+			if uint64(hand)*uint64(best.share) < uint64(least)*uint64(c.share) {
+				best, least = c, hand
 			}
 		}
 	}
 	return best.conn, random
 }
-
-// load is what the calls in hand are to c.
-func (c *contender) load() uint64 { return uint64(c.tally.inHand()) * c.perCall }

@@ -83,7 +83,7 @@ func latencies(a, b *tally) (x, y uint64) {
 
 // wait is how long a call to c will probably take.
 func (c *contender) wait(latency uint64) (high, low uint64) {
-	return bits.Mul64(averageCall+c.load(), latency)
+	return bits.Mul64(averageCall+uint64(c.tally.inHand())*uint64(c.perCall), latency)
 }
 
 // tried returns, once, the one of two that was last picked too long before the other.

@@ -29,38 +29,32 @@ type picker struct {
 // Pick implements gbalancer.Picker. For most calls there is nothing to do but to
 // see whose turn it is.
 func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
-	s := p.snapshot.Load()
-	if rec := pick.FromContext(info.Ctx); rec != nil {
-		return p.pickFor(s, info, p.engine.told(rec.For(info.FullMethodName)))
+	rec := pick.FromContext(info.Ctx)
+	if rec != nil {
+		rec = p.engine.told(rec.For(info.FullMethodName))
 	}
-	if p.trial.Load() != nil {
-		return p.choose(s, info, nil)
+	s := p.snapshot.Load()
+	if !rec.Fresh() || p.trial.Load() != nil {
+		return p.choose(s, info, rec)
 	}
 	c, dice := s.schedule.next()
 	todo := c.onPick.Load()
 	switch {
 	case c.rank.Load() > s.worst:
-		return p.choose(s, info, nil)
+		return p.choose(s, info, rec)
 	case todo&seldom(dice) != 0:
-		return p.use(c, info, nil, dice), nil
-	case todo == 0:
+		return p.use(c, info, rec, dice), nil
+	case todo == 0 && rec == nil:
 		return c.result(c.done), nil
 	}
 	note := noted{answer: counted(todo, dice)}
 	if todo&countHand != 0 {
-		note.kind = p.kinds.of(info.FullMethodName)
+		note.kind = p.kind(info.FullMethodName, rec)
+	}
+	if rec != nil {
+		return c.recorded(info.Ctx, rec, note, nil), nil
 	}
 	return c.unrecorded(note), nil
-}
-
-// pickFor is Pick for a call with a record.
-func (p *picker) pickFor(s *snapshot, info gbalancer.PickInfo, rec *pick.Record) (gbalancer.PickResult, error) {
-	if rec.Fresh() && p.trial.Load() == nil {
-		if c, dice := s.schedule.next(); c.rank.Load() <= s.worst {
-			return p.use(c, info, rec, dice), nil
-		}
-	}
-	return p.choose(s, info, rec)
 }
 
 // choose is Pick where hints, trials, or lost connections have to be looked at.
@@ -97,8 +91,8 @@ func (p *picker) use(c *conn, info gbalancer.PickInfo, rec *pick.Record, dice ui
 	if todo&countHand != 0 {
 		note.kind = p.kind(info.FullMethodName, rec)
 	}
-	if todo&seldom(dice) != 0 {
-		note.began = p.look(c, info.FullMethodName, rec, todo)
+	if now := todo & seldom(dice); now != 0 {
+		note.began = p.look(c, info.FullMethodName, rec, now)
 	}
 	switch {
 	case rec != nil:

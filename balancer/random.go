@@ -42,8 +42,8 @@ func (l lottery) draw(random uint64) int {
 
 // drawn is who is drawn with the ticket of this place.
 func (a *alias) drawn(place int, fraction uint64) int {
-	_, own := bits.Sub64(fraction, a.share, 0)
-	return either(own, place, a.other)
+	_, less := bits.Sub64(fraction, a.own, 0)
+	return either(less, place, a.other)
 }
 
 // either returns a if which is 1, and b if it is 0. It does not branch: what is drawn
@@ -51,9 +51,9 @@ func (a *alias) drawn(place int, fraction uint64) int {
 func either(which uint64, a, b int) int { return b ^ (a^b)&-int(which) }
 
 // alias is what Vose's alias method makes of a weight: with equal probability for
-// each, i is drawn with a probability of share/2⁶⁴ and other with the rest.
+// each, i is drawn with a probability of own/2⁶⁴ and other with the rest.
 type alias struct {
-	share uint64
+	own   uint64
 	other int
 }
 
@@ -80,7 +80,7 @@ func aliases(weights []uint32) lottery {
 		i, giver := under[len(under)-1], over[len(over)-1]
 		under = under[:len(under)-1]
 		table[i].other = giver
-		table[i].share, _ = bits.Div64(left[i], 0, total)
+		table[i].own, _ = bits.Div64(left[i], 0, total)
 		left[giver] -= total - left[i]
 		if left[giver] < total {
 			over = over[:len(over)-1]

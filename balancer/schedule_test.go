@@ -264,7 +264,7 @@ func TestAliasesAreExact(t *testing.T) {
 			sum.Add(sum, big.NewInt(int64(w)))
 		}
 		for i, a := range table {
-			share := new(big.Int).SetUint64(a.share)
+			share := new(big.Int).SetUint64(a.own)
 			drawn[i].Add(drawn[i], share)
 			drawn[a.other].Add(drawn[a.other], share.Sub(whole, share))
 		}
