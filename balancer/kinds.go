@@ -29,10 +29,19 @@ type kind struct {
 // of returns unaryCall if the method is known to be unary, by its descriptor, and
 // streamCall if it is anything else.
 func (k *kinds) of(method string) callKind {
+	if call := k.expected(method); call != uncounted {
+		return call
+	}
+	return k.find(method).call
+}
+
+// expected returns the same for the method that is expected, and uncounted for any
+// other. It is short enough to become part of Pick.
+func (k *kinds) expected(method string) callKind {
 	if latest := k.latest.Load(); latest != nil && latest.method == method {
 		return latest.call
 	}
-	return k.find(method).call
+	return uncounted
 }
 
 // expect takes note of a method that will probably be asked for again.

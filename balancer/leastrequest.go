@@ -59,7 +59,7 @@ const (
 // contest draws those whose load is compared.
 type contest struct {
 	all   []contender
-	equal bool // all have the same share
+	equal bool // all have the same share, and there are some
 }
 
 func newContest(ready []*conn, shares []uint32) contest {
@@ -68,7 +68,7 @@ func newContest(ready []*conn, shares []uint32) contest {
 		sum += float64(s)
 	}
 	average := sum / float64(len(shares))
-	d := contest{make([]contender, len(ready)), slices.Min(shares) == slices.Max(shares)}
+	d := contest{make([]contender, len(ready)), len(ready) > 1 && slices.Min(shares) == slices.Max(shares)}
 	for i, ticket := range aliases(shares) {
 		perCall := min(averageCall*average/float64(shares[i]), maxCall)
 		d.all[i] = contender{ticket, ready[i], ready[i].tally, shares[i], max(1, uint32(perCall))}
@@ -92,14 +92,11 @@ func (d *contest) rival(place int, random uint64) int {
 	return d.draw(random)
 }
 
-// another draws somebody else, if there is, whatever the shares.
+// another draws somebody else, whatever the shares.
 func (d *contest) another(place int, random uint64) int {
-	i, _ := bits.Mul64(random, uint64(len(d.all)-1))
-	other := place + 1 + int(i)
-	if other >= len(d.all) {
-		other -= len(d.all)
-	}
-	return other
+	other, _ := bits.Mul64(random, uint64(len(d.all)-1))
+	_, before := bits.Sub64(other, uint64(place), 0)
+	return int(other + 1 - before)
 }
 
 type leastLoaded struct {

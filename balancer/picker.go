@@ -49,7 +49,12 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	}
 	note := noted{answer: counted(todo, dice)}
 	if todo&countHand != 0 {
-		note.kind = p.kind(info.FullMethodName, rec)
+		if rec == nil {
+			note.kind = p.kinds.expected(info.FullMethodName)
+		}
+		if note.kind == uncounted {
+			note.kind = p.kind(info.FullMethodName, rec)
+		}
 	}
 	if rec != nil {
 		return c.recorded(info.Ctx, rec, note, nil), nil
