@@ -379,7 +379,7 @@ func TestSuccessEndsARowOfAnotherConnection(t *testing.T) {
 			}
 			b.pass()
 			for _, done := range late {
-				if again := b.find("a", "").conn.done; fails == "the old one" {
+				if again := b.find("a", "").conn.dones[uncounted][notAtAll]; fails == "the old one" {
 					done(unavailable)
 					again(answeredOK)
 				} else {

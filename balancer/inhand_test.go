@@ -76,6 +76,25 @@ func TestAnswersOfReplacedConnectionsCount(t *testing.T) {
 	})
 }
 
+// What a connection has counted is not lost with it.
+func TestCountsOutliveConnections(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		cfg := configWith(RoundRobin{}, ejecting())
+		b.up(cfg, "a", "b")
+		old := b.find("a", "").conn
+		old.good.Add(3)
+		old.samples.Add(5)
+		want := b.find("a", "").counts()
+		want.failed++ // that the connection is lost counts too
+		b.resolveWith(cfg, server("a", at("a:2")), server("b"))
+		b.cc.Newest().Ready()
+		b.pass()
+		if after := b.find("a", ""); after.conn == old || after.counts() != want {
+			t.Errorf("with another connection (%t) counted are %+v, want %+v", after.conn != old, after.counts(), want)
+		}
+	})
+}
+
 // That streams fail says nothing about how fast unary calls are answered.
 func TestFailedStreamsLeaveTheLatencyAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {

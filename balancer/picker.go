@@ -45,7 +45,7 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	case todo&seldom(dice) != 0:
 		return p.use(c, info, rec, dice), nil
 	case todo == 0 && rec == nil:
-		return c.result(c.done), nil
+		return c.result(c.dones[uncounted][notAtAll]), nil
 	}
 	note := noted{answer: counted(todo, dice)}
 	if todo&countHand != 0 {

@@ -54,23 +54,26 @@ type conn struct {
 	rank     atomic.Uint32
 	onPick   atomic.Uint32
 	onAnswer atomic.Uint32
-	asked    atomic.Bool   // the call of which the time was taken was unary
-	good     atomic.Uint32 // calls that were answered and counted one by one
+	asked    atomic.Bool // the call of which the time was taken was unary
+	answers              // to calls that are not counted in hand
 	subConn  gbalancer.SubConn
-	done     func(gbalancer.DoneInfo) // of calls without a record of which nothing is to be known
-	child    *child
 	tally    *tally
+	// dones are for calls without a record, as far as prepared. The first line has those
+	// of calls that are not counted, or only as a sample, and the next all others.
+	dones [len(inHand)][countings]func(gbalancer.DoneInfo)
 
-	dones  [len(inHand)][countings]func(gbalancer.DoneInfo) // for calls without a record, as far as prepared
+	child  *child
 	target pick.Target
 	watch  stopwatch
-	_      [40]byte // so that its size is a power of two, which Go aligns to cache lines
+	_      [48]byte // so that its size is a power of two, which Go aligns to cache lines
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{subConn: sc, child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
-	conn.prepare(0)
-	conn.done = conn.dones[uncounted][notAtAll]
+	// What busy connections use in turn mostly lies in one cache line if it is small and
+	// made together.
+	conn.dones[uncounted][notAtAll] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{}) }
+	conn.dones[uncounted][asSample] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{answer: asSample}) }
 	conn.onPick.Store(takeTime)
 	conn.onAnswer.Store(sayAlive)
 	return conn
@@ -153,12 +156,11 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 func (c *conn) answered(call noted) {
 	lost := c.rank.Load() == rankLost
 	switch {
-	case call.answer == asSample:
-		c.tally.samples.Add(1)
-	case call.answer == oneByOne && (call.kind != uncounted || lost):
-		c.tally.good.Add(1) // the connection's own may not be read any more
-	case call.answer == oneByOne:
-		c.good.Add(1)
+	case call.answer == notAtAll:
+	case call.kind != uncounted || lost: // and the connection's own may not be read any more
+		c.tally.answers.count(call.answer)
+	default:
+		c.answers.count(call.answer)
 	}
 	if c.onAnswer.Load()&endRow != 0 {
 		if !lost { // whose calls cannot know when others fail
@@ -177,9 +179,6 @@ func (c *conn) alive() {
 
 // unrecorded is what Pick returns for a call without a record.
 func (c *conn) unrecorded(call noted) gbalancer.PickResult {
-	if call.kind == uncounted && call.answer == notAtAll {
-		return c.result(c.done)
-	}
 	c.tally.enter(call.kind)
 	return c.result(c.dones[call.kind][call.answer])
 }

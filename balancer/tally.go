@@ -17,8 +17,7 @@ import (
 // know. It has a cache line of its own.
 type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
-	good        atomic.Uint32 // calls on lost connections that were answered and counted one by one
-	samples     atomic.Uint32 // answered calls that stand for sampled each
+	answers                   // that its connection does not count
 	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
 
@@ -109,10 +108,27 @@ type counting uint8
 
 const (
 	notAtAll counting = iota
-	oneByOne
 	asSample
+	oneByOne
 	countings
 )
+
+// answers are calls that were answered: those that stand for sampled each, and those
+// that were counted one by one.
+type answers struct{ samples, good atomic.Uint32 }
+
+func (a *answers) count(how counting) {
+	if how == asSample {
+		a.samples.Add(1)
+	} else {
+		a.good.Add(1)
+	}
+}
+
+func (a *answers) add(o *answers) {
+	a.samples.Add(o.samples.Load())
+	a.good.Add(o.good.Load())
+}
 
 // counted is how the answer to a call counts for which so much is to be done at the
 // pick.
@@ -151,6 +167,7 @@ func (c *child) counts() counts {
 	now := counts{c.tally.good.Load(), c.tally.samples.Load(), c.tally.failed.Load()}
 	if c.conn != nil {
 		now.good += c.conn.good.Load()
+		now.samples += c.conn.samples.Load()
 	}
 	return now
 }

@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// callsUntilBusy is after how many calls to an instance, in less than the ten
-	// seconds between two comparisons, ejection only samples the answers.
-	callsUntilBusy = 700
+	// callsUntilBusy is after how many calls to an instance on average, in less than the
+	// five seconds between two comparisons, ejection only samples the answers: those with
+	// the least weight, a third of the average, have had more than 640 then.
+	callsUntilBusy = 2000
 	// leastPicks is how many picks are measured at least.
 	leastPicks = 200_000
 	// featureRounds is how often each is measured: a switch lays out anew what picks
@@ -56,7 +57,10 @@ func measureFeatures(t *testing.T, costs results, variants []policy, n int) {
 		bed.policy, bed.config = p, p.parsed(t)
 		bed.update(t, p.resolved(n))
 		time.Sleep(settle)
-		calling.do(callsUntilBusy * n)
+		if strings.Contains(p.config, "ejection") {
+			calling.do(callsUntilBusy * n)
+		}
+		calling.do(picksOfEach * n)
 		time.Sleep(2*settle + time.Duration(n)*20*time.Microsecond) // until the engine has noticed
 	}
 	var each []*measured
