@@ -83,7 +83,6 @@ func TestCountsOutliveConnections(t *testing.T) {
 		b.up(cfg, "a", "b")
 		old := b.find("a", "").conn
 		old.good.Add(3)
-		old.samples.Add(5)
 		want := b.find("a", "").counts()
 		want.failed++ // that the connection is lost counts too
 		b.resolveWith(cfg, server("a", at("a:2")), server("b"))

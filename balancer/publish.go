@@ -62,7 +62,7 @@ func (c *child) rank() uint32 {
 func (e *engine) gain(c *child, sc gbalancer.SubConn) {
 	if c.conn == nil || c.conn.subConn != sc {
 		if c.conn != nil {
-			c.tally.answers.add(&c.conn.answers)
+			c.tally.good.Add(c.conn.good.Load())
 		}
 		c.conn, c.edition = newConn(c, sc), 0
 	}

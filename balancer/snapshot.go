@@ -54,8 +54,8 @@ type conn struct {
 	rank     atomic.Uint32
 	onPick   atomic.Uint32
 	onAnswer atomic.Uint32
-	asked    atomic.Bool // the call of which the time was taken was unary
-	answers              // to calls that are not counted in hand
+	asked    atomic.Bool   // the call of which the time was taken was unary
+	good     atomic.Uint32 // answered calls, counted one by one, that are not counted in hand
 	subConn  gbalancer.SubConn
 	tally    *tally
 	// dones are for calls without a record, as far as prepared. The first line has those
@@ -157,10 +157,12 @@ func (c *conn) answered(call noted) {
 	lost := c.rank.Load() == rankLost
 	switch {
 	case call.answer == notAtAll:
+	case call.answer == asSample: // not in the line that all picks read
+		c.tally.samples.Add(1)
 	case call.kind != uncounted || lost: // and the connection's own may not be read any more
-		c.tally.answers.count(call.answer)
+		c.tally.good.Add(1)
 	default:
-		c.answers.count(call.answer)
+		c.good.Add(1)
 	}
 	if c.onAnswer.Load()&endRow != 0 {
 		if !lost { // whose calls cannot know when others fail

@@ -17,7 +17,8 @@ import (
 // know. It has a cache line of its own.
 type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
-	answers                   // that its connection does not count
+	good        atomic.Uint32 // answered calls, counted one by one, that the connection does not count
+	samples     atomic.Uint32 // answered calls that stand for sampled each
 	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
 
@@ -98,7 +99,7 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 // between two comparisons with the others that a sample of them is good enough, one of
 // sampled calls counts for all, and until the comparison after the next.
 const (
-	sampled     = 16
+	sampled     = 32
 	busyAnswers = 40 * sampled
 )
 
@@ -112,23 +113,6 @@ const (
 	oneByOne
 	countings
 )
-
-// answers are calls that were answered: those that stand for sampled each, and those
-// that were counted one by one.
-type answers struct{ samples, good atomic.Uint32 }
-
-func (a *answers) count(how counting) {
-	if how == asSample {
-		a.samples.Add(1)
-	} else {
-		a.good.Add(1)
-	}
-}
-
-func (a *answers) add(o *answers) {
-	a.samples.Add(o.samples.Load())
-	a.good.Add(o.good.Load())
-}
 
 // counted is how the answer to a call counts for which so much is to be done at the
 // pick.
@@ -167,7 +151,6 @@ func (c *child) counts() counts {
 	now := counts{c.tally.good.Load(), c.tally.samples.Load(), c.tally.failed.Load()}
 	if c.conn != nil {
 		now.good += c.conn.good.Load()
-		now.samples += c.conn.samples.Load()
 	}
 	return now
 }

@@ -11,8 +11,8 @@ import (
 const (
 	// callsUntilBusy is after how many calls to an instance on average, in less than the
 	// five seconds between two comparisons, ejection only samples the answers: those with
-	// the least weight, a third of the average, have had more than 640 then.
-	callsUntilBusy = 2000
+	// the least weight, a third of the average, have had more than 1280 then.
+	callsUntilBusy = 4000
 	// leastPicks is how many picks are measured at least.
 	leastPicks = 200_000
 	// featureRounds is how often each is measured: a switch lays out anew what picks
