@@ -59,7 +59,7 @@ const (
 // contest draws those whose load is compared.
 type contest struct {
 	all   []contender
-	equal bool // all have the same share, and there are some
+	equal bool // there are several, and all have the same share
 }
 
 func newContest(ready []*conn, shares []uint32) contest {
