@@ -237,6 +237,7 @@ func TestLostConnectionAsksTheRegistry(t *testing.T) {
 		asked := len(src.used().refreshes)
 		time.Sleep(time.Minute)
 		server.Kill()
+		synctest.Wait()
 		if got := len(src.used().refreshes); got != asked+1 {
 			t.Errorf("Refresh was called %d times after the connection broke, want once", got-asked)
 		}

@@ -85,6 +85,7 @@ func TestObserverSeesTheEndOfAStream(t *testing.T) {
 		}, codes.OK},
 		"not opened": {func(ctx context.Context, s *testenv.Server, c echov1.EchoClient) error {
 			s.Kill()
+			synctest.Wait()
 			_, err := c.Chat(ctx)
 			return err
 		}, codes.Unavailable},
