@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,10 +146,12 @@ func TestStreamsAreOpenedLikeUnaryCalls(t *testing.T) {
 				w.dial(append(w.intercept(failmode.Failover), fast)...)
 				w.server("a").Kill()
 				time.Sleep(time.Second)
+				var restart sync.WaitGroup
 				if comesBack {
-					time.AfterFunc(20*ms, func() { w.server("a").Restart() })
+					restart.Go(func() { time.Sleep(20 * ms); w.server("a").Restart() })
 				}
 				err := call(t.Context(), w.client)
+				restart.Wait()
 				if comesBack != (err == nil) || !comesBack && status.Code(err) != codes.Unavailable {
 					t.Errorf("%s stream, comes back %t: %v", kind, comesBack, err)
 				}
