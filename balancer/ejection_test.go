@@ -83,11 +83,13 @@ func TestWhatSpeaksAgainstAnInstance(t *testing.T) {
 	wantEjected(t, ejecting(), 1000, second, every(2, "b", refusing))
 	wantEjected(t, func(*settings) {}, 1000, second, always("b", refusing)) // it is off by default
 
-	// Half of the calls fail, or one in six; one in twelve is within the tolerance.
-	wantEjected(t, ejecting(), 1000, 6*second, every(2, "b", refusing), "b")
-	wantEjected(t, ejecting(), 1000, 6*second, every(6, "b", refusing), "b")
-	wantEjected(t, ejecting(), 1000, 6*second, every(12, "b", refusing))
-	wantEjected(t, ejecting(func(e *Ejection) { e.Tolerance = 0.05 }), 1000, 6*second, every(12, "b", refusing), "b")
+	for _, perSecond := range []int{1000, 4000} { // whether each success is counted or one in 32
+		// Half of the calls fail, or one in six; one in twelve is within the tolerance.
+		wantEjected(t, ejecting(), perSecond, 6*second, every(2, "b", refusing), "b")
+		wantEjected(t, ejecting(), perSecond, 6*second, every(6, "b", refusing), "b")
+		wantEjected(t, ejecting(), perSecond, 6*second, every(12, "b", refusing))
+		wantEjected(t, ejecting(func(e *Ejection) { e.Tolerance = 0.05 }), perSecond, 6*second, every(12, "b", refusing), "b")
+	}
 
 	// Chance: one failure of 25 calls says nothing, where 50 of 1,250 do.
 	strict := func(e *Ejection) { e.Tolerance = 0.01 }
@@ -109,6 +111,7 @@ func TestWhatSpeaksAgainstAnInstance(t *testing.T) {
 		}
 	}
 	wantEjected(t, ejecting(), 1000, 6*second, half())
+	wantEjected(t, ejecting(), 4000, 6*second, half())
 }
 
 // A caller's own deadline and cancel never count; a policy's time limit does.

@@ -18,11 +18,29 @@ func (b *bed) start(method string) gbalancer.PickResult {
 	return result
 }
 
+// What a call's record says of its kind holds also where its method is the expected one.
+func TestRecordSaysTheKindOfTheExpectedMethod(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(LeastRequest{ChoiceCount: 2}), "a")
+		for range 2 { // the first one is looked at, and its method expected
+			b.start(streamMethod).Done(answeredOK)
+		}
+		ctx, rec := b.recorded()
+		rec.SetUnary()
+		if _, err := b.picker.Pick(gbalancer.PickInfo{Ctx: ctx, FullMethodName: streamMethod}); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.find("a", "").tally.waiting(); got != 1 {
+			t.Errorf("%d unary calls are in hand, want 1", got)
+		}
+	})
+}
+
 // How the answers of calls in hand count does not change with how those of others do:
 // an instance that came later than those that it is like is not ejected for it.
 func TestCallsInHandCountAsTheyWereBegun(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		const perSecond = 400
+		const perSecond = 800 // of which three are busy, and of four only those that were
 		rng := rand.New(rand.NewPCG(5, 6))
 		cfg := configWith(RoundRobin{}, ejecting(bySharesOnly), withoutStalls)
 		b.up(cfg, "a", "b", "c")
@@ -41,6 +59,7 @@ func TestCallsInHandCountAsTheyWereBegun(t *testing.T) {
 				b.wantSuspects()
 			}
 		}
+		b.wantBusy("a", "b", "c")
 		time.Sleep(5 * time.Second)
 	})
 }

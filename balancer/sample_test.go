@@ -3,11 +3,32 @@ package balancer
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
 	gbalancer "google.golang.org/grpc/balancer"
 )
+
+// busy makes the four servers so busy that only some of their answers are counted.
+func (b *bed) busy() {
+	b.t.Helper()
+	b.load(2*len(fourServers)*busyAnswers/5, 5100*time.Millisecond, healthy)
+	b.wantBusy(fourServers...)
+}
+
+func (b *bed) wantBusy(want ...string) {
+	b.t.Helper()
+	var got []string
+	for _, c := range b.order {
+		if c.health.busy {
+			got = append(got, c.id)
+		}
+	}
+	if !slices.Equal(got, want) {
+		b.t.Fatalf("busy are %v, want %v", got, want)
+	}
+}
 
 // However calls come, what is estimated is near the truth: a third of failures is
 // found, and a fourteenth within the tolerance is not.
@@ -17,7 +38,7 @@ func TestEstimatesOfBursts(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bed) {
 				b.up(configWith(RoundRobin{}, ejecting(bySharesOnly)), fourServers...)
 				calls, answers := 0, 0.0
-				b.load(1000, 5100*time.Millisecond, healthy)
+				b.busy()
 				before := b.find("b", "").counts()
 				for range 5500 / every {
 					for range 400 {
@@ -51,7 +72,7 @@ func TestBusyInstances(t *testing.T) {
 		inBubble(t, func(t *testing.T, b *bed) {
 			calls, answers := 0, 0.0
 			b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
-			b.load(1000, 5100*time.Millisecond, healthy)
+			b.busy()
 			before := b.find("b", "").counts()
 			b.load(20_000, 5100*time.Millisecond, func(id string, _ time.Duration) answer {
 				calls++
@@ -186,6 +207,23 @@ func TestSamplesOfEveryTurn(t *testing.T) {
 	}
 }
 
+// Where ejection was off nobody is busy when it is on again, however busy it was.
+func TestNobodyIsBusyWithoutEjection(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		with, without := configWith(RoundRobin{}, ejecting()), configWith(RoundRobin{})
+		b.up(with, fourServers...)
+		b.busy()
+		b.resolveWith(without, servers(fourServers...)...)
+		b.load(20, time.Minute, healthy)
+		b.resolveWith(with, servers(fourServers...)...)
+		before := b.find("b", "").counts()
+		b.load(20, 4*time.Second, healthy)
+		if now := b.find("b", "").counts(); now.samples != before.samples || now.good != before.good+20 {
+			t.Errorf("20 answers after %+v: %+v, want that each is counted", before, now)
+		}
+	})
+}
+
 // So few answers that an estimate of them were rough are counted one by one.
 func TestFewAnswersAreNotSampled(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
@@ -206,7 +244,7 @@ func TestRareCallsAfterMany(t *testing.T) {
 	for range 20 {
 		inBubble(t, func(t *testing.T, b *bed) {
 			b.up(configWith(RoundRobin{}, ejecting(bySharesOnly)), fourServers...)
-			b.load(1000, 5100*time.Millisecond, healthy)
+			b.busy()
 			calls := 0
 			b.load(30, 5*time.Second, func(string, time.Duration) answer {
 				if calls++; calls/4%5 < 3 {

@@ -17,7 +17,7 @@ import (
 // know. It has a cache line of its own.
 type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
-	good        atomic.Uint32 // answered calls, counted one by one, that the connection does not count
+	good        atomic.Uint32 // answered calls, counted one by one, without those that its connection has counted
 	samples     atomic.Uint32 // answered calls that stand for sampled each
 	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
