@@ -77,6 +77,7 @@ func features(name, picker string) []policy {
 	all := []policy{bare, plain}
 	for _, f := range [][2]string{
 		{"ejection", `"ejection":{}`},
+		{"ejection that samples", `"ejection":{"interval":"1h"}`}, // once busy, busy for all measurements
 		{"slow start", `"slowStart":{"window":"30s"}`},
 		{"zones", `"zone":{"local":"own"}`},
 	} {
