@@ -146,9 +146,40 @@ func (e Ejection) outlies(one, others record) bool {
 	return one.share() > others.share()+e.Tolerance && one.surplus(p) > chance
 }
 
+// judge compares the instances once in an interval. As long as no call fails there is
+// nothing to compare and no answer is counted: the first failure makes that begin, and
+// an interval without one makes it end.
+func (e *engine) judge(now time.Duration) {
+	if !e.comparing && e.failures.Load() {
+		e.beginInterval(now)
+		e.setComparing(true)
+	}
+	if now-e.compared >= time.Duration(e.config.ejection.Interval) {
+		failures := e.failures.Swap(false)
+		e.compare(now)
+		e.setComparing(failures)
+	}
+}
+
+func (e *engine) setComparing(comparing bool) {
+	if e.comparing != comparing {
+		e.comparing = comparing
+		e.noteAll()
+	}
+}
+
+// beginInterval begins one in which nothing of what was before counts.
+func (e *engine) beginInterval(now time.Duration) {
+	e.compared = now
+	for _, c := range e.order {
+		c.health.busy, c.health.counted = false, c.counts()
+	}
+}
+
 // compare ejects those whose calls have failed more often than the others' since
 // the last time. The worst come first, and no longer count among the others then.
 func (e *engine) compare(now time.Duration) {
+	e.compared = now
 	var all record
 	var candidates []*child
 	for _, c := range e.order {

@@ -10,9 +10,20 @@ import (
 	gbalancer "google.golang.org/grpc/balancer"
 )
 
+// alarm lets a call fail, so that the answers of others are counted.
+func (b *bed) alarm() {
+	b.t.Helper()
+	b.make(unaryMethod, 0, func(string, time.Duration) answer { return refusing })
+	time.Sleep(refusing.after + 2*tickEvery)
+	if !b.comparing {
+		b.t.Fatal("after a failure no answers are counted")
+	}
+}
+
 // busy makes the four servers so busy that only some of their answers are counted.
 func (b *bed) busy() {
 	b.t.Helper()
+	b.alarm()
 	b.load(2*len(fourServers)*busyAnswers/5, 5100*time.Millisecond, healthy)
 	b.wantBusy(fourServers...)
 }
@@ -100,6 +111,7 @@ func TestBusyInstances(t *testing.T) {
 func TestBusyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
+		b.alarm()
 		b.load(20_000, time.Second, healthy)
 		ended, answers := b.find("b", "").counts(), 5000.0
 		if most := uint32(busyAnswers + 5000*2*tickEvery/time.Second); ended.good <= busyAnswers || ended.good > most {
@@ -116,6 +128,7 @@ func TestBusyAtOnce(t *testing.T) {
 func TestDonesWhileTheConfigurationChanges(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
+		b.alarm()
 		b.resolveWith(configWith(P2C{}), servers(fourServers...)...)
 		for kind, dones := range b.find("b", "").conn.dones {
 			for answer, done := range dones {
@@ -153,6 +166,7 @@ func TestAnswersAreSampledByEveryPicker(t *testing.T) {
 		for _, withRecord := range []bool{false, true} {
 			inBubble(t, func(t *testing.T, b *bed) {
 				b.up(configWith(p, ejecting(func(e *Ejection) { e.Interval = Duration(time.Second) })), fourServers...)
+				b.alarm()
 				answers := 0.0
 				for i := range 30_000 { // in three seconds
 					ctx := t.Context()
@@ -163,7 +177,11 @@ func TestAnswersAreSampledByEveryPicker(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if result.Done(answeredOK); b.idOf(result) == "b" {
+					info := answeredOK
+					if i%1000 == 0 { // there is something to count answers for
+						info = unavailable
+					}
+					if result.Done(info); b.idOf(result) == "b" {
 						answers++
 					}
 					if i%100 == 0 {
@@ -216,6 +234,7 @@ func TestNobodyIsBusyWithoutEjection(t *testing.T) {
 		b.resolveWith(without, servers(fourServers...)...)
 		b.load(20, time.Minute, healthy)
 		b.resolveWith(with, servers(fourServers...)...)
+		b.alarm()
 		before := b.find("b", "").counts()
 		b.load(20, 4*time.Second, healthy)
 		if now := b.find("b", "").counts(); now.samples != before.samples || now.good != before.good+20 {
@@ -224,11 +243,72 @@ func TestNobodyIsBusyWithoutEjection(t *testing.T) {
 	})
 }
 
+// While no call fails no answer is counted. A failure makes that begin, and an interval
+// without one makes it end.
+func TestNothingIsCountedWhileNoCallFails(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}, ejecting(), withoutStalls), fourServers...)
+		counted := func(lasts time.Duration) float64 {
+			before := b.find("b", "").counts()
+			b.load(100, lasts, healthy)
+			return b.find("b", "").counts().since(before).calls
+		}
+		if n := counted(20 * time.Second); n != 0 {
+			t.Errorf("%v answers were counted before a call had failed", n)
+		}
+		todo := b.find("b", "").conn.onPick.Load()
+		if b.find("b", "").conn.dones[uncounted][oneByOne] != nil {
+			t.Error("there is a Done of answers that are counted before a call has failed")
+		}
+		b.alarm()
+		if n := counted(8 * time.Second); n != 200 {
+			t.Errorf("%v answers of 200 were counted after a failure", n)
+		}
+		counted(4 * time.Second)
+		if n := counted(8 * time.Second); n != 0 {
+			t.Errorf("%v answers were counted when no call had failed for an interval", n)
+		}
+		if again := b.find("b", "").conn.onPick.Load(); again != todo {
+			t.Errorf("picks have %b to do, before the failure %b", again, todo)
+		}
+		b.fail("c") // whose connection is lost soon after another one was
+		b.ready("c")
+		b.fail("c")
+		counted(time.Second)
+		if n := counted(time.Second); n != 33 {
+			t.Errorf("%v answers of 33 were counted after a connection was lost", n)
+		}
+	})
+}
+
+// Of calls that were begun before answers are counted no failure counts either, as no
+// success does: of who has many of them many would seem to fail.
+func TestCallsBegunBeforeAnswersAreCounted(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}, ejecting(bySharesOnly), withoutStalls), fourServers...)
+		var dones []func()
+		for i := range 4 * 100 {
+			result, info := b.start(unaryMethod), answeredOK
+			if b.idOf(result) == "a" && i/4%2 == 0 {
+				info = unavailable
+			}
+			dones = append(dones, func() { result.Done(info) })
+		}
+		b.alarm()
+		for _, done := range dones {
+			done()
+		}
+		b.load(100, 6*time.Second, healthy)
+		b.wantSuspects()
+	})
+}
+
 // So few answers that an estimate of them were rough are counted one by one.
 func TestFewAnswersAreNotSampled(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
 		for range 20 {
+			b.alarm()
 			b.load(30_000, 30*time.Millisecond, healthy)
 			time.Sleep(7 * time.Second)
 		}
