@@ -15,6 +15,8 @@ func (b *bed) alarm() {
 	b.t.Helper()
 	b.make(unaryMethod, 0, func(string, time.Duration) answer { return refusing })
 	time.Sleep(refusing.after + 2*tickEvery)
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if !b.comparing {
 		b.t.Fatal("after a failure no answers are counted")
 	}
@@ -30,6 +32,8 @@ func (b *bed) busy() {
 
 func (b *bed) wantBusy(want ...string) {
 	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var got []string
 	for _, c := range b.order {
 		if c.health.busy {
