@@ -63,6 +63,13 @@ var policies = slices.Concat([]policy{
 	rollcall("rollcall.everything", `"ejection":{},"slowStart":{"window":"30s"},"zone":{"local":"own"}`),
 }, features(rollcallP2C, `"picker":{"p2c":{}}`), features(rollcallWeighted, `"picker":{"weighted_round_robin":{}}`))
 
+// What ejection does when calls fail: it counts each answer, and when an instance has
+// had many, one in so many.
+const (
+	ejectionCounting = "ejection when a call has failed"
+	ejectionSampling = ejectionCounting + ", busy"
+)
+
 // rollcall is the policy with these fields in its configuration.
 func rollcall(name, fields string) policy {
 	return policy{name: name, policy: balancer.Name, config: "{" + fields + "}"}
@@ -77,7 +84,8 @@ func features(name, picker string) []policy {
 	all := []policy{bare, plain}
 	for _, f := range [][2]string{
 		{"ejection", `"ejection":{}`},
-		{"ejection that samples", `"ejection":{"interval":"1h"}`}, // once busy, busy for all measurements
+		{ejectionCounting, `"ejection":{"interval":"1h"}`},
+		{ejectionSampling, `"ejection":{"interval":"1h"}`},
 		{"slow start", `"slowStart":{"window":"30s"}`},
 		{"zones", `"zone":{"local":"own"}`},
 	} {
