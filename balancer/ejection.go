@@ -20,9 +20,12 @@ import (
 //
 // An instance is ejected after ConsecutiveFailures in a row, and when its share of
 // failures over an Interval is above that of all others by more than Tolerance and
-// by more than chance explains (three standard deviations). Of an instance that has
-// had more than 1280 calls in an Interval each failure is counted but only one success
-// in 32, which stands for all, until an Interval has brought it 640 calls or fewer.
+// by more than chance explains (three standard deviations).
+//
+// As long as no call fails no answer is counted. The first failure begins an Interval,
+// for the calls that are made from then on. Of an instance that has had more than 1280
+// calls in an Interval each failure is counted but only one success in 32, which stands
+// for all, until an Interval has brought it 640 calls or fewer.
 //
 // When the time of an ejected instance is over it is tried with one call at a time, or
 // after 10 seconds with another one; after as many successes in a row as Trials says it
