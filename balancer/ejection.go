@@ -20,12 +20,9 @@ import (
 //
 // An instance is ejected after ConsecutiveFailures in a row, and when its share of
 // failures over an Interval is above that of all others by more than Tolerance and
-// by more than chance explains (three standard deviations).
-//
-// As long as no call fails no answer is counted. The first failure begins an Interval,
-// for the calls that are made from then on. Of an instance that has had more than 1280
-// calls in an Interval each failure is counted but only one success in 32, which stands
-// for all, until an Interval has brought it 640 calls or fewer.
+// by more than chance explains (three standard deviations). Of an instance that has
+// had more than 1280 calls in an Interval each failure is counted but only one success
+// in 32, which stands for all, until an Interval has brought it 640 calls or fewer.
 //
 // When the time of an ejected instance is over it is tried with one call at a time, or
 // after 10 seconds with another one; after as many successes in a row as Trials says it
@@ -149,40 +146,9 @@ func (e Ejection) outlies(one, others record) bool {
 	return one.share() > others.share()+e.Tolerance && one.surplus(p) > chance
 }
 
-// judge compares the instances once in an interval. As long as no call fails there is
-// nothing to compare and no answer is counted: the first failure makes that begin, and
-// an interval without one makes it end.
-func (e *engine) judge(now time.Duration) {
-	if !e.comparing && e.failures.Load() {
-		e.beginInterval(now)
-		e.setComparing(true)
-	}
-	if now-e.compared >= time.Duration(e.config.ejection.Interval) {
-		failures := e.failures.Swap(false)
-		e.compare(now)
-		e.setComparing(failures)
-	}
-}
-
-func (e *engine) setComparing(comparing bool) {
-	if e.comparing != comparing {
-		e.comparing = comparing
-		e.noteAll()
-	}
-}
-
-// beginInterval begins one in which nothing of what was before counts.
-func (e *engine) beginInterval(now time.Duration) {
-	e.compared = now
-	for _, c := range e.order {
-		c.health.busy, c.health.counted = false, c.counts()
-	}
-}
-
 // compare ejects those whose calls have failed more often than the others' since
 // the last time. The worst come first, and no longer count among the others then.
 func (e *engine) compare(now time.Duration) {
-	e.compared = now
 	var all record
 	var candidates []*child
 	for _, c := range e.order {

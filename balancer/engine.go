@@ -55,18 +55,16 @@ type engine struct {
 	stale   bool   // another change that the snapshot does not show
 	worst   uint32 // the worst rank in the snapshot's schedule
 
-	limit     atomic.Uint32 // of failures in a row; 0 for none
-	failures  atomic.Bool   // a call has failed since failures were compared last
-	comparing bool          // answers are counted, to compare failures
-	compared  time.Duration // when that was done last
-	began     time.Time     // never changed; when the clock was 0
-	ticker    *time.Timer   // of the next tick; nil while asleep
-	due       time.Duration // when the next tick is
-	active    time.Duration // when there was a reason to tick last
-	lastPick  time.Duration // when somebody was last seen to have been picked
-	rebuilt   time.Duration // when the snapshot was made
-	slowing   bool          // somebody starts slowly
-	metrics   metrics
+	limit    atomic.Uint32 // of failures in a row; 0 for none
+	began    time.Time     // never changed; when the clock was 0
+	ticker   *time.Timer   // of the next tick; nil while asleep
+	due      time.Duration // when the next tick is
+	active   time.Duration // when there was a reason to tick last
+	lastPick time.Duration // when somebody was last seen to have been picked
+	compared time.Duration // when failures were compared last
+	rebuilt  time.Duration // when the snapshot was made
+	slowing  bool          // somebody starts slowly
+	metrics  metrics
 
 	// goroutines are those that wake idle children, and the timer. Close waits.
 	goroutines sync.WaitGroup
@@ -169,15 +167,14 @@ func (e *engine) configure(cfg *config) {
 	e.stale = true
 	e.limit.Store(cfg.ejection.ConsecutiveFailures)
 	now := e.now()
-	if before.ejection.on() != cfg.ejection.on() {
-		e.comparing = false
-		e.failures.Store(false)
-		e.beginInterval(now)
+	if !before.ejection.on() {
+		e.compared = now
 	}
 	for _, c := range e.order {
 		h := &c.health
 		if !before.ejection.on() { // what was before does not count
 			c.tally.consecutive.Store(0)
+			h.busy, h.counted = false, c.counts()
 		}
 		if before.stall.Off != cfg.stall.Off {
 			h.pulse = pulse{heard: now}

@@ -63,9 +63,6 @@ type trial struct {
 func (e *engine) failed(c *conn) {
 	limit := e.limit.Load()
 	late := c.rank.Load() == rankLost
-	if limit != 0 && !e.failures.Load() {
-		e.failures.Store(true)
-	}
 	if limit == 0 || !late && c.tally.consecutive.Load() < limit {
 		return
 	}
@@ -141,7 +138,7 @@ func (e *engine) rerank(c *child) {
 func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	h := &c.health
 	picked := c.conn.onPick.Load()&takeTime == 0
-	asked := picked && c.tally.asked.Load()
+	asked := picked && c.conn.asked.Load()
 	answered := c.conn.onAnswer.Load()&sayAlive == 0
 	if !e.config.stall.Off {
 		watching := h.pulse.watching
@@ -166,7 +163,7 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	if answered {
 		c.conn.onAnswer.Or(sayAlive)
 	}
-	if e.comparing && !h.busy {
+	if e.config.ejection.on() && !h.busy {
 		h.busy = c.counts().since(h.counted).calls > busyAnswers
 	}
 	e.noteAnswers(c)
@@ -214,7 +211,7 @@ func (e *engine) note(c *child) {
 	if counts {
 		todo |= countHand
 	}
-	if e.comparing {
+	if e.config.ejection.on() {
 		todo |= countAnswers
 	}
 	c.conn.prepare(todo)
@@ -226,8 +223,8 @@ func (e *engine) note(c *child) {
 
 // noteAnswers tells them what to do so that c's answers are known.
 func (e *engine) noteAnswers(c *child) {
-	set(&c.conn.onPick, sampleAnswers, e.comparing && c.health.busy)
-	set(&c.conn.onPick, countAnswers, e.comparing && !c.health.busy)
+	set(&c.conn.onPick, sampleAnswers, e.config.ejection.on() && c.health.busy)
+	set(&c.conn.onPick, countAnswers, e.config.ejection.on() && !c.health.busy)
 	if c.tally.consecutive.Load() != 0 { // calls of another connection have failed, or connecting has
 		set(&c.conn.onAnswer, endRow, true)
 	}

@@ -69,7 +69,6 @@ func TestAnswersOfReplacedConnectionsCount(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		cfg := configWith(RoundRobin{}, ejecting(bySharesOnly), withoutStalls)
 		b.up(cfg, fourServers...)
-		b.alarm()
 		var dones []func()
 		for n := range 1200 {
 			result, info := b.start(unaryMethod), answeredOK
@@ -101,7 +100,6 @@ func TestCountsOutliveConnections(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		cfg := configWith(RoundRobin{}, ejecting())
 		b.up(cfg, "a", "b")
-		b.alarm()
 		old := b.find("a", "").conn
 		old.good.Add(3)
 		want := b.find("a", "").counts()

@@ -128,8 +128,8 @@ func (p *picker) look(c *conn, method string, rec *pick.Record, todo uint32) (be
 		if !rec.Unary() {
 			p.kinds.expect(method)
 		}
-		if c.tally.asked.Load() != unary {
-			c.tally.asked.Store(unary)
+		if c.asked.Load() != unary {
+			c.asked.Store(unary)
 		}
 		p.engine.wake()
 		c.tally.picked.Store(p.clock.Load())

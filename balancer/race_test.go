@@ -113,7 +113,7 @@ func TestCountsWrap(t *testing.T) {
 		c.conn.good.Add(1)
 		c.tally.good.Add(1)
 		c.tally.samples.Add(1)
-		c.tally.fail(true)
+		c.tally.fail()
 	}
 	if got := c.counts().since(before); got != (record{calls: 9 + 3*sampled, failed: 3, estimated: 3 * sampled}) {
 		t.Errorf("counted %+v", got)

@@ -10,22 +10,9 @@ import (
 	gbalancer "google.golang.org/grpc/balancer"
 )
 
-// alarm lets a call fail, so that the answers of others are counted.
-func (b *bed) alarm() {
-	b.t.Helper()
-	b.make(unaryMethod, 0, func(string, time.Duration) answer { return refusing })
-	time.Sleep(refusing.after + 2*tickEvery)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.comparing {
-		b.t.Fatal("after a failure no answers are counted")
-	}
-}
-
 // busy makes the four servers so busy that only some of their answers are counted.
 func (b *bed) busy() {
 	b.t.Helper()
-	b.alarm()
 	b.load(2*len(fourServers)*busyAnswers/5, 5100*time.Millisecond, healthy)
 	b.wantBusy(fourServers...)
 }
@@ -115,7 +102,6 @@ func TestBusyInstances(t *testing.T) {
 func TestBusyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
-		b.alarm()
 		b.load(20_000, time.Second, healthy)
 		ended, answers := b.find("b", "").counts(), 5000.0
 		if most := uint32(busyAnswers + 5000*2*tickEvery/time.Second); ended.good <= busyAnswers || ended.good > most {
@@ -132,7 +118,6 @@ func TestBusyAtOnce(t *testing.T) {
 func TestDonesWhileTheConfigurationChanges(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
-		b.alarm()
 		b.resolveWith(configWith(P2C{}), servers(fourServers...)...)
 		for kind, dones := range b.find("b", "").conn.dones {
 			for answer, done := range dones {
@@ -170,7 +155,6 @@ func TestAnswersAreSampledByEveryPicker(t *testing.T) {
 		for _, withRecord := range []bool{false, true} {
 			inBubble(t, func(t *testing.T, b *bed) {
 				b.up(configWith(p, ejecting(func(e *Ejection) { e.Interval = Duration(time.Second) })), fourServers...)
-				b.alarm()
 				answers := 0.0
 				for i := range 30_000 { // in three seconds
 					ctx := t.Context()
@@ -181,11 +165,7 @@ func TestAnswersAreSampledByEveryPicker(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					info := answeredOK
-					if i%1000 == 0 { // there is something to count answers for
-						info = unavailable
-					}
-					if result.Done(info); b.idOf(result) == "b" {
+					if result.Done(answeredOK); b.idOf(result) == "b" {
 						answers++
 					}
 					if i%100 == 0 {
@@ -238,7 +218,6 @@ func TestNobodyIsBusyWithoutEjection(t *testing.T) {
 		b.resolveWith(without, servers(fourServers...)...)
 		b.load(20, time.Minute, healthy)
 		b.resolveWith(with, servers(fourServers...)...)
-		b.alarm()
 		before := b.find("b", "").counts()
 		b.load(20, 4*time.Second, healthy)
 		if now := b.find("b", "").counts(); now.samples != before.samples || now.good != before.good+20 {
@@ -247,64 +226,61 @@ func TestNobodyIsBusyWithoutEjection(t *testing.T) {
 	})
 }
 
-// While no call fails no answer is counted. A failure makes that begin, and an interval
-// without one makes it end.
-func TestNothingIsCountedWhileNoCallFails(t *testing.T) {
+// Nobody is ejected because its good answers come late, when calls begin to fail as
+// often as everybody's and fail at once.
+func TestSlowIsNotFailing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		b.up(configWith(RoundRobin{}, ejecting(), withoutStalls), fourServers...)
-		counted := func(lasts time.Duration) float64 {
-			before := b.find("b", "").counts()
-			b.load(100, lasts, healthy)
-			return b.find("b", "").counts().since(before).calls
+		b.up(configWith(RoundRobin{}, ejecting(bySharesOnly, func(e *Ejection) { e.Interval = Duration(time.Second) }), withoutStalls), fourServers...)
+		calls := map[string]int{}
+		answers := func(failsOneIn int) behaviour {
+			return func(id string, _ time.Duration) answer {
+				calls[id]++
+				switch {
+				case calls[id]%failsOneIn == 0:
+					return refusing
+				case id == "a":
+					return answer{after: 500 * time.Millisecond}
+				}
+				return fast
+			}
 		}
-		if n := counted(20 * time.Second); n != 0 {
-			t.Errorf("%v answers were counted before a call had failed", n)
-		}
-		todo := b.find("b", "").conn.onPick.Load()
-		if b.find("b", "").conn.dones[uncounted][oneByOne] != nil {
-			t.Error("there is a Done of answers that are counted before a call has failed")
-		}
-		b.alarm()
-		if n := counted(8 * time.Second); n != 200 {
-			t.Errorf("%v answers of 200 were counted after a failure", n)
-		}
-		counted(4 * time.Second)
-		if n := counted(8 * time.Second); n != 0 {
-			t.Errorf("%v answers were counted when no call had failed for an interval", n)
-		}
-		if again := b.find("b", "").conn.onPick.Load(); again != todo {
-			t.Errorf("picks have %b to do, before the failure %b", again, todo)
-		}
-		b.fail("c") // whose connection is lost soon after another one was
-		b.ready("c")
-		b.fail("c")
-		counted(time.Second)
-		if n := counted(time.Second); n != 33 {
-			t.Errorf("%v answers of 33 were counted after a connection was lost", n)
+		b.load(800, 20*time.Second, answers(math.MaxInt))
+		for range 20 {
+			b.load(800, time.Second, answers(5))
+			b.wantSuspects()
 		}
 	})
 }
 
-// Of calls that were begun before answers are counted no failure counts either, as no
-// success does: of who has many of them many would seem to fail.
-func TestCallsBegunBeforeAnswersAreCounted(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bed) {
-		b.up(configWith(RoundRobin{}, ejecting(bySharesOnly), withoutStalls), fourServers...)
-		var dones []func()
-		for i := range 4 * 100 {
-			result, info := b.start(unaryMethod), answeredOK
-			if b.idOf(result) == "a" && i/4%2 == 0 {
-				info = unavailable
+// Whose failures come in bursts is found, however long it is from one to the next.
+func TestBurstsOfFailures(t *testing.T) {
+	for _, every := range []int{6, 12, 60} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.up(configWith(RoundRobin{}, ejecting(bySharesOnly), withoutStalls), fourServers...)
+			calls, ejected := 0, false
+			for range 4 {
+				for range 400 { // at one moment
+					b.make(unaryMethod, 0, func(id string, _ time.Duration) answer {
+						if id == "a" {
+							if calls++; calls%2 == 0 {
+								return refusing
+							}
+						}
+						return fast
+					})
+				}
+				for range every {
+					b.load(40, time.Second, healthy)
+					b.mu.Lock()
+					ejected = ejected || b.find("a", "").health.suspect
+					b.mu.Unlock()
+				}
 			}
-			dones = append(dones, func() { result.Done(info) })
-		}
-		b.alarm()
-		for _, done := range dones {
-			done()
-		}
-		b.load(100, 6*time.Second, healthy)
-		b.wantSuspects()
-	})
+			if !ejected {
+				t.Errorf("a burst each %d s: a was never ejected", every)
+			}
+		})
+	}
 }
 
 // So few answers that an estimate of them were rough are counted one by one.
@@ -312,7 +288,6 @@ func TestFewAnswersAreNotSampled(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
 		for range 20 {
-			b.alarm()
 			b.load(30_000, 30*time.Millisecond, healthy)
 			time.Sleep(7 * time.Second)
 		}

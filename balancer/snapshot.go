@@ -54,22 +54,26 @@ type conn struct {
 	rank     atomic.Uint32
 	onPick   atomic.Uint32
 	onAnswer atomic.Uint32
+	asked    atomic.Bool   // the call of which the time was taken was unary
 	good     atomic.Uint32 // answered calls, counted one by one, that are not counted in hand
 	subConn  gbalancer.SubConn
 	tally    *tally
 	// dones are for calls without a record, as far as prepared. The first line has those
-	// of calls that are not counted, or only as a sample.
+	// of calls that are not counted, or only as a sample, and the next all others.
 	dones [len(inHand)][countings]func(gbalancer.DoneInfo)
 
 	child  *child
 	target pick.Target
 	watch  stopwatch
-	_      [32]byte // so that its size is a power of two, which Go aligns to cache lines
+	_      [48]byte // so that its size is a power of two, which Go aligns to cache lines
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{subConn: sc, child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
+	// What busy connections use in turn mostly lies in one cache line if it is small and
+	// made together.
 	conn.dones[uncounted][notAtAll] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{}) }
+	conn.dones[uncounted][asSample] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{answer: asSample}) }
 	conn.onPick.Store(takeTime)
 	conn.onAnswer.Store(sayAlive)
 	return conn
@@ -109,7 +113,7 @@ func (c *conn) ended(info *gbalancer.DoneInfo, call noted) {
 	switch {
 	case call.began != 0 || !plain(info):
 		c.judged(info, nil, call)
-	case call.answer >= asSample || c.onAnswer.Load() != 0:
+	case call.answer != notAtAll || c.onAnswer.Load() != 0:
 		c.answered(call)
 	}
 }
@@ -131,7 +135,7 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 	case o == good:
 		c.answered(call)
 	case o == bad:
-		c.tally.fail(call.answer != notAtAll)
+		c.tally.fail()
 		set(&c.onAnswer, endRow, true)
 		c.child.engine.failed(c)
 	}
@@ -152,7 +156,7 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 func (c *conn) answered(call noted) {
 	lost := c.rank.Load() == rankLost
 	switch {
-	case call.answer < asSample:
+	case call.answer == notAtAll:
 	case call.answer == asSample: // not in the line that all picks read
 		c.tally.samples.Add(1)
 	case call.kind != uncounted || lost: // and the connection's own may not be read any more

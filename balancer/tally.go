@@ -19,7 +19,7 @@ type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
 	good        atomic.Uint32 // answered calls, counted one by one, without those that its connection has counted
 	samples     atomic.Uint32 // answered calls that stand for sampled each
-	failed      atomic.Uint32 // calls that speak against the instance, of those whose answer counts
+	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
 
 	// Latency of unary calls in ns, 0 before the first answer. Times are on the
@@ -29,8 +29,7 @@ type tally struct {
 	usual    atomic.Int64 // moving average of answers
 	picked   atomic.Int64 // when the instance was last picked, if picks are measured
 
-	asked atomic.Bool // the call of which the time was taken was unary
-	_     [4]byte
+	_ [8]byte
 }
 
 // callKind is how a call is counted in hand.
@@ -109,8 +108,7 @@ const (
 type counting uint8
 
 const (
-	notAtAll   counting = iota // nor does a failure, but in a row of them
-	passedOver                 // unless it is a failure: another one stands for it
+	notAtAll counting = iota
 	asSample
 	oneByOne
 	countings
@@ -122,12 +120,10 @@ func counted(todo uint32, dice uint64) counting {
 	switch {
 	case todo&countAnswers != 0:
 		return oneByOne
-	case todo&sampleAnswers == 0:
-		return notAtAll
-	case oneOf(sampled, dice):
+	case todo&sampleAnswers != 0 && oneOf(sampled, dice):
 		return asSample
 	default:
-		return passedOver
+		return notAtAll
 	}
 }
 
@@ -143,10 +139,8 @@ func mix(x uint64) uint64 {
 }
 
 // fail counts a call that speaks against the instance.
-func (t *tally) fail(answersCount bool) {
-	if answersCount {
-		t.failed.Add(1)
-	}
+func (t *tally) fail() {
+	t.failed.Add(1)
 	t.consecutive.Add(1)
 }
 

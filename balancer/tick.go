@@ -79,8 +79,9 @@ func (e *engine) tick() {
 			e.active = now
 		}
 	}
-	if e.config.ejection.on() {
-		e.judge(now)
+	if cfg := e.config.ejection; cfg.on() && now-e.compared >= time.Duration(cfg.Interval) {
+		e.compared = now
+		e.compare(now)
 	}
 	if e.slowing && now-e.rebuilt >= slowStartStep+time.Duration(len(e.order))*stepPerInstance {
 		e.stale, e.active = true, now

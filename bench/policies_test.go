@@ -63,11 +63,11 @@ var policies = slices.Concat([]policy{
 	rollcall("rollcall.everything", `"ejection":{},"slowStart":{"window":"30s"},"zone":{"local":"own"}`),
 }, features(rollcallP2C, `"picker":{"p2c":{}}`), features(rollcallWeighted, `"picker":{"weighted_round_robin":{}}`))
 
-// What ejection does when calls fail: it counts each answer, and when an instance has
-// had many, one in so many.
+// Ejection counts each answer of an instance until it has had many: at the rate of
+// these benchmarks for a moment. From then on it samples them.
 const (
-	ejectionCounting = "ejection when a call has failed"
-	ejectionSampling = ejectionCounting + ", busy"
+	ejection        = "ejection"
+	ejectionAtFirst = ejection + " at first"
 )
 
 // rollcall is the policy with these fields in its configuration.
@@ -83,9 +83,8 @@ func features(name, picker string) []policy {
 	bare.variant = true
 	all := []policy{bare, plain}
 	for _, f := range [][2]string{
-		{"ejection", `"ejection":{}`},
-		{ejectionCounting, `"ejection":{"interval":"1h"}`},
-		{ejectionSampling, `"ejection":{"interval":"1h"}`},
+		{ejectionAtFirst, `"ejection":{"interval":"1h"}`},
+		{ejection, `"ejection":{"interval":"1h"}`},
 		{"slow start", `"slowStart":{"window":"30s"}`},
 		{"zones", `"zone":{"local":"own"}`},
 	} {

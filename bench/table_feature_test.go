@@ -6,10 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	gbalancer "google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 const (
@@ -40,7 +36,7 @@ func featureTable(t *testing.T) {
 			for _, n := range pickSizes {
 				got := costs[figure{p.name, bothParallel.name, n}].wall
 				row = append(row, short(got))
-				if p.base != "" && !strings.HasSuffix(p.name, ejectionCounting) { // at this rate that lasts for moments
+				if p.base != "" && !strings.HasSuffix(p.name, ejectionAtFirst) {
 					more[fmt.Sprintf("%s n=%d", p.name, n)] = got - costs[figure{p.base, bothParallel.name, n}].wall
 				}
 			}
@@ -63,16 +59,11 @@ func measureFeatures(t *testing.T, costs results, variants []policy, n int) {
 			bed.update(t, p.resolved(n))
 			time.Sleep(settle)
 		}
-		noticed := 2*settle + time.Duration(n)*20*time.Microsecond // by the engine
-		if strings.Contains(p.name, ejectionCounting) {
-			picked(calling.picker, info()).Done(gbalancer.DoneInfo{Err: status.Error(codes.Unavailable, ""), BytesSent: true})
-			time.Sleep(noticed)
-		}
-		if strings.HasSuffix(p.name, ejectionSampling) {
+		if strings.HasSuffix(p.name, ejection) {
 			calling.do(callsUntilBusy * n)
 		}
 		calling.do(picksOfEach * n)
-		time.Sleep(noticed)
+		time.Sleep(2*settle + time.Duration(n)*20*time.Microsecond) // until the engine has noticed
 	}
 	var each []*measured
 	for _, p := range variants {
