@@ -19,15 +19,7 @@ func (b *bed) busy() {
 
 func (b *bed) wantBusy(want ...string) {
 	b.t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var got []string
-	for _, c := range b.order {
-		if c.health.busy {
-			got = append(got, c.id)
-		}
-	}
-	if !slices.Equal(got, want) {
+	if got := b.those(func(h health) bool { return h.busy }); !slices.Equal(got, want) {
 		b.t.Fatalf("busy are %v, want %v", got, want)
 	}
 }
@@ -271,9 +263,7 @@ func TestBurstsOfFailures(t *testing.T) {
 				}
 				for range every {
 					b.load(40, time.Second, healthy)
-					b.mu.Lock()
-					ejected = ejected || b.find("a", "").health.suspect
-					b.mu.Unlock()
+					ejected = ejected || len(b.those(func(h health) bool { return h.suspect })) > 0
 				}
 			}
 			if !ejected {

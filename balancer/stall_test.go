@@ -3,6 +3,7 @@ package balancer
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,17 +116,21 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-func (b *bed) wantSuspects(want ...string) {
-	b.t.Helper()
+// those are the instances with such a health.
+func (b *bed) those(are func(health) bool) (ids []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var got []string
 	for _, c := range b.order {
-		if c.health.suspect {
-			got = append(got, c.id)
+		if are(c.health) {
+			ids = append(ids, c.id)
 		}
 	}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
+	return ids
+}
+
+func (b *bed) wantSuspects(want ...string) {
+	b.t.Helper()
+	if got := b.those(func(h health) bool { return h.suspect }); !slices.Equal(got, want) {
 		b.t.Errorf("suspects %v, want %v", got, want)
 	}
 }

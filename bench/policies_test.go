@@ -63,8 +63,8 @@ var policies = slices.Concat([]policy{
 	rollcall("rollcall.everything", `"ejection":{},"slowStart":{"window":"30s"},"zone":{"local":"own"}`),
 }, features(rollcallP2C, `"picker":{"p2c":{}}`), features(rollcallWeighted, `"picker":{"weighted_round_robin":{}}`))
 
-// Ejection counts each answer of an instance until it has had many: at the rate of
-// these benchmarks for a moment. From then on it samples them.
+// Ejection counts each answer of an instance until it has had many in an interval.
+// From then on it samples them.
 const (
 	ejection        = "ejection"
 	ejectionAtFirst = ejection + " at first"

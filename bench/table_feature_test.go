@@ -36,7 +36,7 @@ func featureTable(t *testing.T) {
 			for _, n := range pickSizes {
 				got := costs[figure{p.name, bothParallel.name, n}].wall
 				row = append(row, short(got))
-				if p.base != "" && !strings.HasSuffix(p.name, ejectionAtFirst) {
+				if p.base != "" {
 					more[fmt.Sprintf("%s n=%d", p.name, n)] = got - costs[figure{p.base, bothParallel.name, n}].wall
 				}
 			}
