@@ -20,9 +20,10 @@ import (
 //
 // An instance is ejected after ConsecutiveFailures in a row, and when its share of
 // failures over an Interval is above that of all others by more than Tolerance and
-// by more than chance explains (three standard deviations). Of an instance that has
-// had more than 1280 calls in an Interval each failure is counted but only one success
-// in 32, which stands for all, until an Interval has brought it 640 calls or fewer.
+// by more than chance explains (three standard deviations). Each failure is counted. Of
+// the successes these are: the first 64 in an Interval of an instance that is newly
+// connected, or that had 256 calls or fewer in the Interval before; and of all others
+// one in 8, which stands for all.
 //
 // When the time of an ejected instance is over it is tried with one call at a time, or
 // after 10 seconds with another one; after as many successes in a row as Trials says it
@@ -118,18 +119,20 @@ func (r record) surplus(p float64) float64 { return r.failed - p*r.calls }
 // deviation is the standard deviation of the surplus if each call fails with
 // probability p; that the number of calls is an estimate adds to it.
 func (r record) deviation(p float64) float64 {
-	return math.Sqrt(p*(1-p)*r.calls + p*p*(sampled-1)*r.estimated)
+	return math.Sqrt(p*(1-p)*r.calls + p*p*(sampledOf-1)*r.estimated)
 }
 
-// likely is r as it is on average where each call fails with probability p and so
-// many do, of which those remain that were counted one by one. By chance a sample may
-// be too small to say how far it is off.
+// likely is r with as many calls as it probably is of if each failed with probability p:
+// it may have been more that were not in the sample, or fewer of which by chance so many
+// failed. Those remain that were counted one by one.
 func (r record) likely(p float64) record {
 	if r.estimated == 0 {
 		return r
 	}
 	counted := max(r.failed, r.calls-r.estimated)
-	calls := max(counted, r.failed/p)
+	alike := max(counted, r.failed/p)
+	bySample, byChance := (sampledOf-1)*(alike-counted), alike*(1-p)/p // variances
+	calls := max(counted, r.calls+(alike-r.calls)*bySample/(bySample+byChance))
 	return record{calls, r.failed, calls - counted}
 }
 
@@ -155,10 +158,12 @@ func (e *engine) compare(now time.Duration) {
 		h := &c.health
 		ended := c.counts()
 		h.window, h.counted = ended.since(h.counted), ended
-		if h.busy {
-			h.window.estimated += sampled // also if none are in the sample
+		if c.conn != nil && c.conn.left() == 0 {
+			h.window.estimated += sampledOf // also if none are in the sample
 		}
-		h.busy = h.window.calls > busyAnswers || h.busy && h.window.calls > busyAnswers/2
+		if c.conn != nil && h.window.calls <= fewAnswers {
+			e.countOneByOne(c)
+		}
 		if h.suspect {
 			continue
 		}

@@ -83,7 +83,7 @@ func TestWhatSpeaksAgainstAnInstance(t *testing.T) {
 	wantEjected(t, ejecting(), 1000, second, every(2, "b", refusing))
 	wantEjected(t, func(*settings) {}, 1000, second, always("b", refusing)) // it is off by default
 
-	for _, perSecond := range []int{1000, 4000} { // whether each success is counted or one in 32
+	for _, perSecond := range []int{40, 1000} { // whether each success is counted or one in 8
 		// Half of the calls fail, or one in six; one in twelve is within the tolerance.
 		wantEjected(t, ejecting(), perSecond, 6*second, every(2, "b", refusing), "b")
 		wantEjected(t, ejecting(), perSecond, 6*second, every(6, "b", refusing), "b")
@@ -110,8 +110,8 @@ func TestWhatSpeaksAgainstAnInstance(t *testing.T) {
 			return fast
 		}
 	}
+	wantEjected(t, ejecting(), 40, 6*second, half())
 	wantEjected(t, ejecting(), 1000, 6*second, half())
-	wantEjected(t, ejecting(), 4000, 6*second, half())
 }
 
 // A caller's own deadline and cancel never count; a policy's time limit does.
@@ -351,6 +351,17 @@ func TestSuccessEndsARow(t *testing.T) {
 			b.wantSuspects()
 		}
 	})
+	inBubble(t, func(t *testing.T, b *bed) {
+		cfg := configWith(RoundRobin{}, ejecting())
+		b.up(cfg, fourServers...)
+		for i := range 10 { // and are not used again
+			b.resolveWith(cfg, append(servers("b", "c", "d"), server("a", at(fmt.Sprintf("a%d:1", i))))...)
+			b.cc.Newest().Ready()
+			b.pass()
+			b.load(100, 100*time.Millisecond, healthy)
+			b.wantSuspects()
+		}
+	})
 }
 
 // Of an instance that has a new connection, calls of the old one may end for a while.
@@ -382,7 +393,7 @@ func TestSuccessEndsARowOfAnotherConnection(t *testing.T) {
 			}
 			b.pass()
 			for _, done := range late {
-				if again := b.find("a", "").conn.dones[uncounted][notAtAll]; fails == "the old one" {
+				if again := b.find("a", "").conn.dones[uncounted][unsampled]; fails == "the old one" {
 					done(unavailable)
 					again(answeredOK)
 				} else {

@@ -22,9 +22,9 @@ type health struct {
 	passed   int           // trials in a row
 	failures int           // failed trials of a stalled one
 
-	busy    bool   // answers are so many that they are sampled
 	window  record // since the last comparison with the others
 	counted counts // until then
+	toCount uint32 // answers that were to be counted one by one so far
 	pulse   pulse
 }
 
@@ -69,7 +69,7 @@ func (e *engine) failed(c *conn) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if late && !c.child.gone { // the instance may have another connection now
-		e.noteAnswers(c.child)
+		c.child.noteRow()
 	}
 	e.ejectFailing(c.child)
 }
@@ -163,10 +163,6 @@ func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	if answered {
 		c.conn.onAnswer.Or(sayAlive)
 	}
-	if e.config.ejection.on() && !h.busy {
-		h.busy = c.counts().since(h.counted).calls > busyAnswers
-	}
-	e.noteAnswers(c)
 	switch {
 	case !h.suspect || now < h.until || c.draining || c.closing.Load():
 	case h.trial == nil:
@@ -216,15 +212,21 @@ func (e *engine) note(c *child) {
 	}
 	c.conn.prepare(todo)
 	set(&c.conn.onPick, countHand, counts)
+	set(&c.conn.onPick, countAnswers, e.config.ejection.on())
 	set(&c.conn.onPick, countPicks, e.metrics.listened)
 	set(&c.conn.onPick, timeSome, e.timing()&timeSome != 0)
-	e.noteAnswers(c)
+	c.noteRow()
 }
 
-// noteAnswers tells them what to do so that c's answers are known.
-func (e *engine) noteAnswers(c *child) {
-	set(&c.conn.onPick, sampleAnswers, e.config.ejection.on() && c.health.busy)
-	set(&c.conn.onPick, countAnswers, e.config.ejection.on() && !c.health.busy)
+// countOneByOne lets the next answers be counted so, of an instance that has few.
+func (e *engine) countOneByOne(c *child) {
+	if e.config.ejection.on() {
+		c.health.toCount += c.conn.countOneByOne(oneByOne)
+	}
+}
+
+// noteRow tells Dones when there is a row of failures to end.
+func (c *child) noteRow() {
 	if c.tally.consecutive.Load() != 0 { // calls of another connection have failed, or connecting has
 		set(&c.conn.onAnswer, endRow, true)
 	}

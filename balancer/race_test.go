@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -105,17 +106,35 @@ func TestCloseBesideCalls(t *testing.T) {
 func TestCountsWrap(t *testing.T) {
 	c := child{tally: new(tally)}
 	c.conn = newConn(&c, nil)
-	c.conn.good.Store(1<<32 - 2)
+	c.health.toCount = 1<<32 - 1 + c.conn.countOneByOne(oneByOne)
 	c.tally.failed.Store(1<<32 - 1)
 	c.tally.samples.Store(1<<32 - 1)
 	before := c.counts()
 	for range 3 {
-		c.conn.good.Add(1)
-		c.tally.good.Add(1)
+		c.conn.countedOne()
 		c.tally.samples.Add(1)
 		c.tally.fail()
 	}
-	if got := c.counts().since(before); got != (record{calls: 9 + 3*sampled, failed: 3, estimated: 3 * sampled}) {
+	if got := c.counts().since(before); got != (record{calls: 6 + 3*sampledOf, failed: 3, estimated: 3 * sampledOf}) {
 		t.Errorf("counted %+v", got)
+	}
+}
+
+// Of answers that come at the same time none is left out.
+func TestAnswersAtOnceAreCounted(t *testing.T) {
+	const goroutines, each = 2, 1 << 19
+	c := child{tally: new(tally)}
+	c.conn = newConn(&c, nil)
+	c.conn.countOneByOne(goroutines * each)
+	var answers sync.WaitGroup
+	for range goroutines {
+		answers.Go(func() {
+			for range each {
+				c.conn.answered(noted{})
+			}
+		})
+	}
+	if answers.Wait(); c.conn.left() != 0 {
+		t.Errorf("%d of %d were not counted", c.conn.left(), goroutines*each)
 	}
 }

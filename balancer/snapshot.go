@@ -24,12 +24,11 @@ const (
 
 // What Pick has to do for a connection besides returning it.
 const (
-	takeTime      uint32 = 1 << iota // of the next unary call
-	countHand                        // count the calls in hand
-	countPicks                       // count the pick
-	countAnswers                     // count the answer of each call
-	sampleAnswers                    // let the answers of some calls stand for all
-	timeSome                         // take the time of another unary call, which is drawn by its dice
+	takeTime     uint32 = 1 << iota // of the next unary call
+	countHand                       // count the calls in hand
+	countPicks                      // count the pick
+	countAnswers                    // let the answers of some calls stand for all
+	timeSome                        // take the time of another unary call, which is drawn by its dice
 )
 
 // seldom is what few of the picks with such dice have to do.
@@ -44,6 +43,7 @@ func seldom(dice uint64) uint32 {
 const (
 	sayAlive uint32 = 1 << iota // clear this
 	endRow                      // of failures
+	countOne                    // from this bit on: so many answers are counted one by one
 )
 
 // conn is a ready connection to an instance, with everything that a pick of it
@@ -54,26 +54,25 @@ type conn struct {
 	rank     atomic.Uint32
 	onPick   atomic.Uint32
 	onAnswer atomic.Uint32
-	asked    atomic.Bool   // the call of which the time was taken was unary
-	good     atomic.Uint32 // answered calls, counted one by one, that are not counted in hand
+	asked    atomic.Bool // the call of which the time was taken was unary
 	subConn  gbalancer.SubConn
 	tally    *tally
 	// dones are for calls without a record, as far as prepared. The first line has those
-	// of calls that are not counted, or only as a sample, and the next all others.
-	dones [len(inHand)][countings]func(gbalancer.DoneInfo)
+	// of calls that are not counted in hand.
+	dones [len(inHand)][samplings]func(gbalancer.DoneInfo)
 
 	child  *child
 	target pick.Target
 	watch  stopwatch
-	_      [48]byte // so that its size is a power of two, which Go aligns to cache lines
+	_      [80]byte // so that its size is a power of two, which Go aligns to cache lines
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{subConn: sc, child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
 	// What busy connections use in turn mostly lies in one cache line if it is small and
 	// made together.
-	conn.dones[uncounted][notAtAll] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{}) }
-	conn.dones[uncounted][asSample] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{answer: asSample}) }
+	conn.dones[uncounted][unsampled] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{}) }
+	conn.dones[uncounted][sampled] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{sampling: sampled}) }
 	conn.onPick.Store(takeTime)
 	conn.onAnswer.Store(sayAlive)
 	return conn
@@ -82,17 +81,17 @@ func newConn(c *child, sc gbalancer.SubConn) *conn {
 // prepare makes the Dones of picks that have so much to do. Most connections need few
 // of them, and of many connections what is not needed is in the way.
 func (c *conn) prepare(todo uint32) {
-	kinds, answers := c.dones[:1], 1
+	kinds, samples := uncounted, unsampled
 	if todo&countHand != 0 {
-		kinds = c.dones[:]
+		kinds = unaryCall
 	}
-	if todo&(countAnswers|sampleAnswers) != 0 {
-		answers = int(countings)
+	if todo&countAnswers != 0 {
+		samples = sampled
 	}
-	for kind := range kinds {
-		for answer := range answers {
-			if call := (noted{kind: callKind(kind), answer: counting(answer)}); c.dones[kind][answer] == nil {
-				c.dones[kind][answer] = func(info gbalancer.DoneInfo) { c.ended(&info, call) }
+	for kind := range kinds + 1 {
+		for sampling := range samples + 1 {
+			if call := (noted{kind: kind, sampling: sampling}); c.dones[kind][sampling] == nil {
+				c.dones[kind][sampling] = func(info gbalancer.DoneInfo) { c.ended(&info, call) }
 			}
 		}
 	}
@@ -101,10 +100,10 @@ func (c *conn) prepare(todo uint32) {
 // noted is what is counted of a call. It has no more than four fields, so that it is
 // passed in registers.
 type noted struct {
-	began   time.Duration // on the engine's clock, 0 if it is not timed
-	attempt int32         // its number in the call's record, if it has one
-	kind    callKind      // in hand
-	answer  counting      // how its answer counts
+	began    time.Duration // on the engine's clock, 0 if it is not timed
+	attempt  int32         // its number in the call's record, if it has one
+	kind     callKind      // in hand
+	sampling sampling      // its answer's
 }
 
 // ended takes note of how a call without a record has ended.
@@ -113,7 +112,7 @@ func (c *conn) ended(info *gbalancer.DoneInfo, call noted) {
 	switch {
 	case call.began != 0 || !plain(info):
 		c.judged(info, nil, call)
-	case call.answer != notAtAll || c.onAnswer.Load() != 0:
+	case call.sampling == sampled || c.onAnswer.Load() != 0:
 		c.answered(call)
 	}
 }
@@ -154,23 +153,42 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 
 // answered does what is to be done when a call was answered.
 func (c *conn) answered(call noted) {
-	lost := c.rank.Load() == rankLost
-	switch {
-	case call.answer == notAtAll:
-	case call.answer == asSample: // not in the line that all picks read
+	if !c.countedOne() && call.sampling == sampled {
 		c.tally.samples.Add(1)
-	case call.kind != uncounted || lost: // and the connection's own may not be read any more
-		c.tally.good.Add(1)
-	default:
-		c.good.Add(1)
 	}
 	if c.onAnswer.Load()&endRow != 0 {
-		if !lost { // whose calls cannot know when others fail
+		if c.rank.Load() != rankLost { // whose calls cannot know when others fail
 			c.onAnswer.And(^endRow)
 		}
 		c.tally.consecutive.Store(0)
 	}
 	c.alive()
+}
+
+// countedOne counts an answer, if it is one of those that are counted one by one.
+func (c *conn) countedOne() bool {
+	for {
+		switch todo := c.onAnswer.Load(); {
+		case todo < countOne:
+			return false
+		case c.onAnswer.CompareAndSwap(todo, todo-countOne):
+			return true
+		}
+	}
+}
+
+// left is how many answers are still to be counted one by one.
+func (c *conn) left() uint32 { return c.onAnswer.Load() / countOne }
+
+// countOneByOne sets how many answers that are from now on, and returns how many more
+// these are than before.
+func (c *conn) countOneByOne(n uint32) (more uint32) {
+	for {
+		todo := c.onAnswer.Load()
+		if c.onAnswer.CompareAndSwap(todo, todo%countOne+n*countOne) {
+			return n - todo/countOne
+		}
+	}
 }
 
 func (c *conn) alive() {
@@ -182,7 +200,7 @@ func (c *conn) alive() {
 // unrecorded is what Pick returns for a call without a record.
 func (c *conn) unrecorded(call noted) gbalancer.PickResult {
 	c.tally.enter(call.kind)
-	return c.result(c.dones[call.kind][call.answer])
+	return c.result(c.dones[call.kind][call.sampling])
 }
 
 // stopwatch measures a call without a record. There is one for each connection, so that

@@ -116,21 +116,23 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// those are the instances with such a health.
-func (b *bed) those(are func(health) bool) (ids []string) {
+// those are the instances that are so.
+func (b *bed) those(are func(*child) bool) (ids []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range b.order {
-		if are(c.health) {
+		if are(c) {
 			ids = append(ids, c.id)
 		}
 	}
 	return ids
 }
 
+func (c *child) suspected() bool { return c.health.suspect }
+
 func (b *bed) wantSuspects(want ...string) {
 	b.t.Helper()
-	if got := b.those(func(h health) bool { return h.suspect }); !slices.Equal(got, want) {
+	if got := b.those((*child).suspected); !slices.Equal(got, want) {
 		b.t.Errorf("suspects %v, want %v", got, want)
 	}
 }

@@ -17,8 +17,7 @@ import (
 // know. It has a cache line of its own.
 type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
-	good        atomic.Uint32 // answered calls, counted one by one, without those that its connection has counted
-	samples     atomic.Uint32 // answered calls that stand for sampled each
+	samples     atomic.Uint32 // answered calls that stand for sampledOf each
 	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
 
@@ -95,40 +94,34 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 	return (code == codes.DeadlineExceeded || code == codes.Canceled) && ctx != nil && context.Cause(ctx) == pick.ErrTimeout
 }
 
-// Counting each answer of a busy instance costs more than it tells. From so many on
-// between two comparisons with the others that a sample of them is good enough, one of
-// sampled calls counts for all, and until the comparison after the next.
+// Of many answers one of sampledOf is counted and stands for all: counting each costs
+// more than it tells. An estimate of few is rough: where an instance is new or had
+// fewAnswers at most between two comparisons with the others, so many are counted
+// oneByOne until the next.
 const (
-	sampled     = 32
-	busyAnswers = 40 * sampled
+	sampledOf  = 8
+	oneByOne   = 64
+	fewAnswers = 4 * oneByOne
 )
 
-// counting is how the answer to a call counts. The pick decides it, so that calls in
-// hand are counted as they were begun when that changes.
-type counting uint8
+// sampling is whether the answer to a call is in the sample of those that are not
+// counted one by one. The pick decides it.
+type sampling uint8
 
 const (
-	notAtAll counting = iota
-	asSample
-	oneByOne
-	countings
+	unsampled sampling = iota
+	sampled
+	samplings
 )
 
-// counted is how the answer to a call counts for which so much is to be done at the
+// samplingOf is that of a call with these dice for which so much is to be done at the
 // pick.
-func counted(todo uint32, dice uint64) counting {
-	switch {
-	case todo&countAnswers != 0:
-		return oneByOne
-	case todo&sampleAnswers != 0 && oneOf(sampled, dice):
-		return asSample
-	default:
-		return notAtAll
+func samplingOf(todo uint32, dice uint64) sampling {
+	if todo&countAnswers != 0 && mix(dice) < math.MaxUint64/sampledOf {
+		return sampled
 	}
+	return unsampled
 }
-
-// oneOf says whether a call with these dice is one of n.
-func oneOf(n, dice uint64) bool { return mix(dice) < math.MaxUint64/n }
 
 // mix makes numbers that differ little differ in all bits (the last steps of
 // SplitMix64).
@@ -148,9 +141,9 @@ func (t *tally) fail() {
 type counts struct{ good, samples, failed uint32 }
 
 func (c *child) counts() counts {
-	now := counts{c.tally.good.Load(), c.tally.samples.Load(), c.tally.failed.Load()}
+	now := counts{c.health.toCount, c.tally.samples.Load(), c.tally.failed.Load()}
 	if c.conn != nil {
-		now.good += c.conn.good.Load()
+		now.good -= c.conn.left()
 	}
 	return now
 }
@@ -158,7 +151,7 @@ func (c *child) counts() counts {
 // since is what has been added to an earlier reading.
 func (now counts) since(earlier counts) record {
 	failed := float64(now.failed - earlier.failed)
-	estimated := sampled * float64(now.samples-earlier.samples)
+	estimated := sampledOf * float64(now.samples-earlier.samples)
 	return record{calls: failed + float64(now.good-earlier.good) + estimated, failed: failed, estimated: estimated}
 }
 
