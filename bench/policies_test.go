@@ -63,12 +63,9 @@ var policies = slices.Concat([]policy{
 	rollcall("rollcall.everything", `"ejection":{},"slowStart":{"window":"30s"},"zone":{"local":"own"}`),
 }, features(rollcallP2C, `"picker":{"p2c":{}}`), features(rollcallWeighted, `"picker":{"weighted_round_robin":{}}`))
 
-// Ejection counts each answer of an instance until it has had many in an interval.
-// From then on it samples them.
-const (
-	ejection        = "ejection"
-	ejectionAtFirst = ejection + " at first"
-)
+// ejectionAfterFew is where the answers of most instances were so few that the next ones
+// are counted one by one.
+const ejectionAfterFew = "ejection after few calls"
 
 // rollcall is the policy with these fields in its configuration.
 func rollcall(name, fields string) policy {
@@ -83,8 +80,8 @@ func features(name, picker string) []policy {
 	bare.variant = true
 	all := []policy{bare, plain}
 	for _, f := range [][2]string{
-		{ejectionAtFirst, `"ejection":{"interval":"1h"}`},
-		{ejection, `"ejection":{"interval":"1h"}`},
+		{"ejection", `"ejection":{}`},
+		{ejectionAfterFew, `"ejection":{"interval":"1s"}`},
 		{"slow start", `"slowStart":{"window":"30s"}`},
 		{"zones", `"zone":{"local":"own"}`},
 	} {

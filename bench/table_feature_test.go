@@ -9,10 +9,6 @@ import (
 )
 
 const (
-	// callsUntilBusy is after how many calls to an instance on average ejection samples the
-	// answers of all that are picked often: those with the least weight, a third of the
-	// average, have had more than 1280 then, but for some that p2c takes for slow.
-	callsUntilBusy = 6000
 	// leastPicks is how many picks are measured at least.
 	leastPicks = 200_000
 	// featureRounds is how often each is measured: a switch lays out anew what picks
@@ -50,20 +46,28 @@ func featureTable(t *testing.T) {
 func measureFeatures(t *testing.T, costs results, variants []policy, n int) {
 	bed := ready(t, variants[0], n)
 	calling := bothParallel.with(bed.cc.State().Picker, newUnfinished())
+	call := func(times int) {
+		calling.do(times)
+		time.Sleep(2*settle + time.Duration(n)*20*time.Microsecond) // until the engine has noticed
+	}
+	callSeldom := func() {
+		time.Sleep(time.Second)
+		call(n)
+	}
 	become := func(p policy) {
-		if bed.policy.name == p.name {
-			return
-		}
-		for _, p := range []policy{variants[0], p} { // ejection begins anew
+		few := strings.HasSuffix(p.name, ejectionAfterFew)
+		switch {
+		case bed.policy.name != p.name:
 			bed.policy, bed.config = p, p.parsed(t)
 			bed.update(t, p.resolved(n))
 			time.Sleep(settle)
+			call(picksOfEach * n)
+		case few:
+			callSeldom()
 		}
-		if strings.HasSuffix(p.name, ejection) {
-			calling.do(callsUntilBusy * n)
+		if few {
+			callSeldom()
 		}
-		calling.do(picksOfEach * n)
-		time.Sleep(2*settle + time.Duration(n)*20*time.Microsecond) // until the engine has noticed
 	}
 	var each []*measured
 	for _, p := range variants {
