@@ -20,10 +20,9 @@ import (
 //
 // An instance is ejected after ConsecutiveFailures in a row, and when its share of
 // failures over an Interval is above that of all others by more than Tolerance and
-// by more than chance explains (three standard deviations). Each failure is counted. Of
-// the successes these are: the first 64 in an Interval of an instance that is newly
-// connected, or that had 256 calls or fewer in the Interval before; and of all others
-// one in 8, which stands for all.
+// by more than chance explains (three standard deviations). Counted are each failure, the
+// first 64 successes of an instance in an Interval, and of its others one in 8, which stands
+// for all.
 //
 // When the time of an ejected instance is over it is tried with one call at a time, or
 // after 10 seconds with another one; after as many successes in a row as Trials says it
@@ -122,17 +121,15 @@ func (r record) deviation(p float64) float64 {
 	return math.Sqrt(p*(1-p)*r.calls + p*p*(sampledOf-1)*r.estimated)
 }
 
-// likely is r with as many calls as it probably is of if each failed with probability p:
-// it may have been more that were not in the sample, or fewer of which by chance so many
-// failed. Those remain that were counted one by one.
+// likely is r with as many calls as it is on average of if so many failed, each with
+// probability p, which is less than its share: by chance the sample may be too small to
+// say how far it is off. Where each answer was counted it is r.
 func (r record) likely(p float64) record {
-	if r.estimated == 0 {
+	counted := r.calls - r.estimated
+	if counted-r.failed < oneByOne {
 		return r
 	}
-	counted := max(r.failed, r.calls-r.estimated)
-	alike := max(counted, r.failed/p)
-	bySample, byChance := (sampledOf-1)*(alike-counted), alike*(1-p)/p // variances
-	calls := max(counted, r.calls+(alike-r.calls)*bySample/(bySample+byChance))
+	calls := r.failed / p
 	return record{calls, r.failed, calls - counted}
 }
 
@@ -140,13 +137,13 @@ func (r record) likely(p float64) record {
 // beyond what chance explains: three standard deviations of what it has failed more
 // than all together, if all instances are alike.
 func (e Ejection) outlies(one, others record) bool {
-	if one.calls < float64(e.MinCalls) || others.calls < float64(e.MinCalls) || one.failed == 0 {
+	if one.calls < float64(e.MinCalls) || others.calls < float64(e.MinCalls) || one.share() <= others.share()+e.Tolerance {
 		return false
 	}
 	all := one.plus(others)
 	p, part := all.share(), one.calls/all.calls
 	chance := 3 * math.Hypot((1-part)*one.likely(p).deviation(p), part*others.deviation(p))
-	return one.share() > others.share()+e.Tolerance && one.surplus(p) > chance
+	return one.surplus(p) > chance
 }
 
 // compare ejects those whose calls have failed more often than the others' since
@@ -158,12 +155,7 @@ func (e *engine) compare(now time.Duration) {
 		h := &c.health
 		ended := c.counts()
 		h.window, h.counted = ended.since(h.counted), ended
-		if c.conn != nil && c.conn.left() == 0 {
-			h.window.estimated += sampledOf // also if none are in the sample
-		}
-		if c.conn != nil && h.window.calls <= fewAnswers {
-			e.countOneByOne(c)
-		}
+		e.countNext(c)
 		if h.suspect {
 			continue
 		}

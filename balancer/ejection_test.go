@@ -84,10 +84,10 @@ func TestWhatSpeaksAgainstAnInstance(t *testing.T) {
 	wantEjected(t, func(*settings) {}, 1000, second, always("b", refusing)) // it is off by default
 
 	for _, perSecond := range []int{40, 1000} { // whether each success is counted or one in 8
-		// Half of the calls fail, or one in six; one in twelve is within the tolerance.
+		// Half of the calls fail, or one in six; one in sixteen is within the tolerance.
 		wantEjected(t, ejecting(), perSecond, 6*second, every(2, "b", refusing), "b")
 		wantEjected(t, ejecting(), perSecond, 6*second, every(6, "b", refusing), "b")
-		wantEjected(t, ejecting(), perSecond, 6*second, every(12, "b", refusing))
+		wantEjected(t, ejecting(), perSecond, 6*second, every(16, "b", refusing))
 		wantEjected(t, ejecting(func(e *Ejection) { e.Tolerance = 0.05 }), perSecond, 6*second, every(12, "b", refusing), "b")
 	}
 

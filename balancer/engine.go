@@ -175,6 +175,7 @@ func (e *engine) configure(cfg *config) {
 		if !before.ejection.on() { // what was before does not count
 			c.tally.consecutive.Store(0)
 			h.counted = c.counts()
+			e.countNext(c)
 		}
 		if before.stall.Off != cfg.stall.Off {
 			h.pulse = pulse{heard: now}

@@ -68,7 +68,7 @@ func (e *engine) failed(c *conn) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if late && !c.child.gone { // the instance may have another connection now
+	if late { // the instance may have another connection now
 		c.child.noteRow()
 	}
 	e.ejectFailing(c.child)
@@ -208,20 +208,20 @@ func (e *engine) note(c *child) {
 		todo |= countHand
 	}
 	if e.config.ejection.on() {
-		todo |= countAnswers
+		todo |= sampleAnswers
 	}
 	c.conn.prepare(todo)
 	set(&c.conn.onPick, countHand, counts)
-	set(&c.conn.onPick, countAnswers, e.config.ejection.on())
+	set(&c.conn.onPick, sampleAnswers, e.config.ejection.on())
 	set(&c.conn.onPick, countPicks, e.metrics.listened)
 	set(&c.conn.onPick, timeSome, e.timing()&timeSome != 0)
 	c.noteRow()
 }
 
-// countOneByOne lets the next answers be counted so, of an instance that has few.
-func (e *engine) countOneByOne(c *child) {
-	if e.config.ejection.on() {
-		c.health.toCount += c.conn.countOneByOne(oneByOne)
+// countNext lets c's next answers be counted one by one, if answers are to be counted.
+func (e *engine) countNext(c *child) {
+	if c.conn != nil && e.config.ejection.on() {
+		c.health.toCount += c.conn.setLeft(oneByOne)
 	}
 }
 

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -106,12 +107,12 @@ func TestCloseBesideCalls(t *testing.T) {
 func TestCountsWrap(t *testing.T) {
 	c := child{tally: new(tally)}
 	c.conn = newConn(&c, nil)
-	c.health.toCount = 1<<32 - 1 + c.conn.countOneByOne(oneByOne)
+	c.health.toCount = 1<<32 - 1 + c.conn.setLeft(oneByOne)
 	c.tally.failed.Store(1<<32 - 1)
 	c.tally.samples.Store(1<<32 - 1)
 	before := c.counts()
 	for range 3 {
-		c.conn.countedOne()
+		c.conn.takeOne()
 		c.tally.samples.Add(1)
 		c.tally.fail()
 	}
@@ -120,21 +121,61 @@ func TestCountsWrap(t *testing.T) {
 	}
 }
 
-// Of answers that come at the same time none is left out.
+// Of answers that come at the same time none is left out, and what else is to be done
+// when a call was answered is not lost.
 func TestAnswersAtOnceAreCounted(t *testing.T) {
 	const goroutines, each = 2, 1 << 19
 	c := child{tally: new(tally)}
 	c.conn = newConn(&c, nil)
-	c.conn.countOneByOne(goroutines * each)
-	var answers sync.WaitGroup
+	c.conn.setLeft(goroutines * each)
+	var running sync.WaitGroup
 	for range goroutines {
-		answers.Go(func() {
+		running.Go(func() {
 			for range each {
-				c.conn.answered(noted{})
+				c.conn.takeOne()
 			}
 		})
 	}
-	if answers.Wait(); c.conn.left() != 0 {
+	running.Go(func() {
+		for range each {
+			if c.conn.onAnswer.Or(endRow); c.conn.onAnswer.And(^endRow)&endRow == 0 {
+				t.Error("a row of failures that is to be ended is forgotten")
+				return
+			}
+		}
+	})
+	if running.Wait(); c.conn.left() != 0 {
 		t.Errorf("%d of %d were not counted", c.conn.left(), goroutines*each)
+	}
+}
+
+// A connection that is lost while a call is answered ends rows of failures still.
+func TestAnswersWhileAConnectionIsLost(t *testing.T) {
+	const rounds = 100_000
+	conns := make([]*conn, rounds)
+	for i := range conns {
+		conns[i] = newConn(&child{tally: new(tally)}, nil)
+		conns[i].onAnswer.Or(endRow)
+	}
+	var at atomic.Int64 // both are at the same connection, or near it
+	var running sync.WaitGroup
+	running.Go(func() {
+		for i, c := range conns {
+			at.Store(int64(i))
+			c.answered(noted{})
+		}
+	})
+	for i, c := range conns {
+		for at.Load() < int64(i) {
+			runtime.Gosched()
+		}
+		c.rank.Store(rankLost)
+		set(&c.onAnswer, endRow, true)
+	}
+	running.Wait()
+	for _, c := range conns {
+		if c.onAnswer.Load()&endRow == 0 {
+			t.Fatal("it does not")
+		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // busy makes the four servers so busy that only some of their answers are counted.
 func (b *bed) busy() {
 	b.t.Helper()
-	b.load(2*len(fourServers)*fewAnswers/5, 5100*time.Millisecond, healthy)
+	b.load(400, 6*time.Second, healthy)
 	b.wantBusy(fourServers...)
 }
 
@@ -188,7 +188,7 @@ func TestSamplesOfEveryTurn(t *testing.T) {
 			samples := map[*conn]int{}
 			for range n * picks / max(1, n/100) {
 				at.crowded.Store(crowded)
-				if c, dice := r.next(); samplingOf(countAnswers, dice) == sampled {
+				if c, dice := r.next(); samplingOf(sampleAnswers, dice) == sampled {
 					samples[c]++
 				}
 			}
@@ -235,7 +235,7 @@ func TestFewAnswersAreEnough(t *testing.T) {
 		calls := 0
 		b.load(13, 6*time.Second, func(id string, _ time.Duration) answer {
 			if id == "a" {
-				if calls++; calls%8 < 3 { // 12 of 32
+				if calls++; calls%16 < 5 { // 10 of 32
 					return refusing
 				}
 			}
@@ -245,12 +245,22 @@ func TestFewAnswersAreEnough(t *testing.T) {
 	})
 }
 
-func TestNothingIsCountedWithoutEjection(t *testing.T) {
+// Answers are counted from the moment on at which ejection is switched on.
+func TestCountingBeginsWithEjection(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}), fourServers...)
-		b.load(1000, time.Second, healthy)
-		if ended := b.find("b", "").counts(); ended != (counts{}) {
-			t.Errorf("%+v", ended)
+		for _, tt := range []struct {
+			change func(*settings)
+			want   counts
+		}{
+			{func(*settings) {}, counts{}},
+			{ejecting(), counts{good: 10}},
+		} {
+			b.resolveWith(configWith(RoundRobin{}, tt.change), servers(fourServers...)...)
+			b.load(40, time.Second, healthy)
+			if ended := b.find("b", "").counts(); ended != tt.want {
+				t.Errorf("counted %+v, want %+v", ended, tt.want)
+			}
 		}
 	})
 }
@@ -289,95 +299,35 @@ func TestBurstsOfFailures(t *testing.T) {
 func TestFewAnswersAreNotSampled(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
-		wantCounted := func(answers int) {
-			t.Helper()
-			before := b.find("b", "").counts()
-			for range 20 {
-				b.load(4000, time.Duration(answers)*time.Millisecond, healthy)
-				time.Sleep(7 * time.Second)
-			}
-			if now := b.find("b", "").counts(); now != (counts{good: before.good + uint32(20*answers), samples: before.samples}) {
-				t.Errorf("%d answers in an interval, 20 times, after %+v: %+v", answers, before, now)
-			}
-		}
-		wantCounted(oneByOne * 3 / 4)
 		b.busy()
-		b.load(4, 6*time.Second, healthy)
-		wantCounted(oneByOne * 3 / 4)
+		time.Sleep(7 * time.Second)
+		b.load(4, time.Second, healthy) // and are compared
+		before := b.find("b", "").counts()
+		for range 20 {
+			b.load(4000, 50*time.Millisecond, healthy)
+			time.Sleep(7 * time.Second)
+		}
+		if now := b.find("b", "").counts(); now != (counts{good: before.good + 20*50, samples: before.samples}) {
+			t.Errorf("of 50 answers in an interval, 20 times, after %+v: %+v", before, now)
+		}
 	})
 }
 
-// When calls become rare, few or none of them may be in a sample: that is no reason to
-// eject one of several that fail alike.
-func TestRareCallsAfterMany(t *testing.T) {
-	for range 20 {
-		inBubble(t, func(t *testing.T, b *bed) {
-			b.up(configWith(RoundRobin{}, ejecting(bySharesOnly)), fourServers...)
-			b.busy()
-			calls := 0
-			b.load(30, 5*time.Second, func(string, time.Duration) answer {
-				if calls++; calls/4%5 < 3 {
-					return refusing
-				}
-				return fast
-			})
-			b.wantSuspects()
-		})
-	}
-}
-
-// ended is how so many calls end that each fail with probability p, counted one by one
-// or estimated.
-func ended(rng *rand.Rand, calls int, p float64, estimated bool) (now counts) {
-	exact := 0
-	if !estimated {
-		exact = calls
-	}
-	return endedOf(rng, calls, exact, p)
-}
-
-// endedOf is ended where the first calls are counted one by one and the others estimated.
-func endedOf(rng *rand.Rand, calls, exact int, p float64) (now counts) {
-	for i := range calls {
+// window is what is known of so many calls that each fail with probability p, where so
+// many answers are counted one by one.
+func window(rng *rand.Rand, calls int, p float64, each uint32) record {
+	var now counts
+	for range calls {
 		switch {
 		case rng.Float64() < p:
 			now.failed++
-		case i < exact:
+		case now.good < each:
 			now.good++
 		case rng.IntN(sampledOf) == 0:
 			now.samples++
 		}
 	}
-	return now
-}
-
-// Who has had a few answers more than are counted one by one is compared as well as if
-// it had not.
-func TestWhatWasCountedIsNotForgotten(t *testing.T) {
-	const runs, calls = 1000, oneByOne + 16
-	rng := rand.New(rand.NewPCG(5, 6))
-	found := func(exact int) (n int) {
-		for range runs {
-			window := func(p float64) record {
-				r := endedOf(rng, calls, exact, p).since(counts{})
-				if exact < calls {
-					r.estimated += sampledOf
-				}
-				return r
-			}
-			one, others := window(0.35), record{}
-			for range 9 {
-				others = others.plus(window(0.1))
-			}
-			if (Ejection{}).orDefault().outlies(one, others) {
-				n++
-			}
-		}
-		return n
-	}
-	if all, most := found(calls), found(oneByOne); most < all*9/10 {
-		t.Errorf("found %d times where each answer is counted and %d times where %d of %d are", all, most, oneByOne, calls)
-	}
+	return now.since(counts{})
 }
 
 // What chance explains of the number of failures is as much as it makes of it.
@@ -385,60 +335,57 @@ func TestDeviation(t *testing.T) {
 	const runs, calls = 2000, 2000
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, p := range []float64{0.02, 0.3, 0.7} {
-		for _, estimated := range []bool{false, true} {
+		for _, each := range []uint32{0, calls} {
 			var sum, squares, predicted float64
 			for range runs {
-				r := ended(rng, calls, p, estimated).since(counts{})
+				r := window(rng, calls, p, each)
 				surplus := r.surplus(p)
 				sum, squares, predicted = sum+surplus, squares+surplus*surplus, predicted+r.deviation(p)/runs
 			}
 			if got := math.Sqrt(squares/runs - (sum/runs)*(sum/runs)); math.Abs(got-predicted) > got/10 {
-				t.Errorf("share %v, estimated %v: deviates by %.2f, and %.2f is predicted", p, estimated, got, predicted)
+				t.Errorf("share %v, %d counted one by one: deviates by %.2f, and %.2f is predicted", p, each, got, predicted)
 			}
 		}
 	}
 }
 
-// Instances that fail alike are not ejected, whatever is estimated of which of them,
-// and one that fails much more is.
+// Of instances that fail alike none is ejected, whoever has how many calls, and one that
+// fails much more is found nearly as often as if each of its calls were counted.
 func TestChanceEjectsNobody(t *testing.T) {
-	const runs = 400
 	rng := rand.New(rand.NewPCG(3, 4))
 	e := Ejection{}.orDefault()
-	for _, n := range []int{2, 10} {
-		for _, calls := range []int{80, fewAnswers + 10, 5 * fewAnswers} {
-			for _, p := range []float64{0.1, 0.2, 0.5} {
-				for _, estimated := range []func(int) bool{
-					func(int) bool { return false }, func(int) bool { return true },
-					func(i int) bool { return i == 0 }, func(i int) bool { return i > 0 },
-				} {
-					window := func(i int, p float64) record {
-						r := ended(rng, calls, p, estimated(i)).since(counts{})
-						if estimated(i) {
-							r.estimated += sampledOf
-						}
-						return r
+	for _, calls := range [][]int{
+		{80, 80}, {270, 270}, {1300, 1300}, slices.Repeat([]int{80}, 10), slices.Repeat([]int{270}, 10),
+		{270, 26}, {26, 270}, {1000, 100}, {300, 30, 30, 30, 30}, {2000, 200, 200, 200, 200}, {100, 20, 1000, 1000},
+	} {
+		for _, p := range []float64{0.1, 0.3, 0.5, 0.9} {
+			runs := 3000 / len(calls)
+			// in counts those that are ejected, and how often the first would be if it failed more.
+			in := func(each uint32) (wrong, found int) {
+				for range runs {
+					var windows []record
+					var all record
+					for _, n := range calls {
+						w := window(rng, n, p, each)
+						windows, all = append(windows, w), all.plus(w)
 					}
-					wrong, found := 0, 0
-					for range runs {
-						one, others := window(0, p), record{}
-						for i := range n - 1 {
-							others = others.plus(window(i+1, p))
-						}
-						if e.outlies(one, others) {
+					for _, w := range windows {
+						if e.outlies(w, all.minus(w)) {
 							wrong++
 						}
-						if e.outlies(window(0, min(1, p+0.4)), others) {
-							found++
-						}
 					}
-					if wrong > runs/200 {
-						t.Errorf("one of %d, %d calls of which %v fail, estimated %v %v: ejected in %d of %d", n, calls, p, estimated(0), estimated(1), wrong, runs)
-					}
-					if calls > fewAnswers && found < runs*7/10 {
-						t.Errorf("one of %d, %d calls of which %v more than %v fail, estimated %v %v: ejected in %d of %d only", n, calls, 0.4, p, estimated(0), estimated(1), found, runs)
+					if e.outlies(window(rng, calls[0], p+0.25, each), all.minus(windows[0])) {
+						found++
 					}
 				}
+				return wrong, found
+			}
+			wrong, found := in(oneByOne)
+			if wrong > 3000/200 {
+				t.Errorf("of %v calls %v fail: %d of %d are ejected", calls, p, wrong, runs*len(calls))
+			}
+			if _, most := in(math.MaxUint32); found < most/2 {
+				t.Errorf("of %v calls %v fail, and of the first 0.25 more: ejected in %d of %d, and in %d if each is counted", calls, p, found, runs, most)
 			}
 		}
 	}

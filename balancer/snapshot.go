@@ -24,11 +24,11 @@ const (
 
 // What Pick has to do for a connection besides returning it.
 const (
-	takeTime     uint32 = 1 << iota // of the next unary call
-	countHand                       // count the calls in hand
-	countPicks                      // count the pick
-	countAnswers                    // let the answers of some calls stand for all
-	timeSome                        // take the time of another unary call, which is drawn by its dice
+	takeTime      uint32 = 1 << iota // of the next unary call
+	countHand                        // count the calls in hand
+	countPicks                       // count the pick
+	sampleAnswers                    // let the answers of some calls stand for all
+	timeSome                         // take the time of another unary call, which is drawn by its dice
 )
 
 // seldom is what few of the picks with such dice have to do.
@@ -43,7 +43,7 @@ func seldom(dice uint64) uint32 {
 const (
 	sayAlive uint32 = 1 << iota // clear this
 	endRow                      // of failures
-	countOne                    // from this bit on: so many answers are counted one by one
+	oneLeft                     // from this bit on: how many answers are still to be counted one by one
 )
 
 // conn is a ready connection to an instance, with everything that a pick of it
@@ -57,8 +57,8 @@ type conn struct {
 	asked    atomic.Bool // the call of which the time was taken was unary
 	subConn  gbalancer.SubConn
 	tally    *tally
-	// dones are for calls without a record, as far as prepared. The first line has those
-	// of calls that are not counted in hand.
+	// dones are for calls without a record, as far as prepared. Those of calls that are not
+	// counted in hand are in the first cache line as well.
 	dones [len(inHand)][samplings]func(gbalancer.DoneInfo)
 
 	child  *child
@@ -85,7 +85,7 @@ func (c *conn) prepare(todo uint32) {
 	if todo&countHand != 0 {
 		kinds = unaryCall
 	}
-	if todo&countAnswers != 0 {
+	if todo&sampleAnswers != 0 {
 		samples = sampled
 	}
 	for kind := range kinds + 1 {
@@ -153,40 +153,46 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 
 // answered does what is to be done when a call was answered.
 func (c *conn) answered(call noted) {
-	if !c.countedOne() && call.sampling == sampled {
+	switch {
+	case c.takeOne():
+	case c.rank.Load() == rankLost:
+		c.tally.late.Add(1)
+	case call.sampling == sampled:
 		c.tally.samples.Add(1)
 	}
 	if c.onAnswer.Load()&endRow != 0 {
-		if c.rank.Load() != rankLost { // whose calls cannot know when others fail
+		c.tally.consecutive.Store(0)
+		if c.rank.Load() != rankLost {
 			c.onAnswer.And(^endRow)
 		}
-		c.tally.consecutive.Store(0)
+		if c.rank.Load() == rankLost { // whose calls cannot know when others fail
+			c.onAnswer.Or(endRow)
+		}
 	}
 	c.alive()
 }
 
-// countedOne counts an answer, if it is one of those that are counted one by one.
-func (c *conn) countedOne() bool {
+// takeOne counts an answer if one is left that is counted for itself.
+func (c *conn) takeOne() bool {
 	for {
 		switch todo := c.onAnswer.Load(); {
-		case todo < countOne:
+		case todo < oneLeft:
 			return false
-		case c.onAnswer.CompareAndSwap(todo, todo-countOne):
+		case c.onAnswer.CompareAndSwap(todo, todo-oneLeft):
 			return true
 		}
 	}
 }
 
 // left is how many answers are still to be counted one by one.
-func (c *conn) left() uint32 { return c.onAnswer.Load() / countOne }
+func (c *conn) left() uint32 { return c.onAnswer.Load() / oneLeft }
 
-// countOneByOne sets how many answers that are from now on, and returns how many more
-// these are than before.
-func (c *conn) countOneByOne(n uint32) (more uint32) {
+// setLeft sets how many, and returns how many more these are than before.
+func (c *conn) setLeft(n uint32) (more uint32) {
 	for {
 		todo := c.onAnswer.Load()
-		if c.onAnswer.CompareAndSwap(todo, todo%countOne+n*countOne) {
-			return n - todo/countOne
+		if c.onAnswer.CompareAndSwap(todo, todo%oneLeft+n*oneLeft) {
+			return n - todo/oneLeft
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
 	samples     atomic.Uint32 // answered calls that stand for sampledOf each
+	late        atomic.Uint32 // answered calls on connections that were lost
 	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
 
@@ -28,7 +29,7 @@ type tally struct {
 	usual    atomic.Int64 // moving average of answers
 	picked   atomic.Int64 // when the instance was last picked, if picks are measured
 
-	_ [8]byte
+	_ [4]byte
 }
 
 // callKind is how a call is counted in hand.
@@ -94,14 +95,12 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 	return (code == codes.DeadlineExceeded || code == codes.Canceled) && ctx != nil && context.Cause(ctx) == pick.ErrTimeout
 }
 
-// Of many answers one of sampledOf is counted and stands for all: counting each costs
-// more than it tells. An estimate of few is rough: where an instance is new or had
-// fewAnswers at most between two comparisons with the others, so many are counted
-// oneByOne until the next.
+// Counting each answer costs more than it tells, and an estimate of few is rough: so many
+// are counted one by one between two comparisons with the others, and of the rest one of
+// sampledOf, which stands for all.
 const (
-	sampledOf  = 8
-	oneByOne   = 64
-	fewAnswers = 4 * oneByOne
+	oneByOne  = 64
+	sampledOf = 8
 )
 
 // sampling is whether the answer to a call is in the sample of those that are not
@@ -117,7 +116,7 @@ const (
 // samplingOf is that of a call with these dice for which so much is to be done at the
 // pick.
 func samplingOf(todo uint32, dice uint64) sampling {
-	if todo&countAnswers != 0 && mix(dice) < math.MaxUint64/sampledOf {
+	if todo&sampleAnswers != 0 && mix(dice) < math.MaxUint64/sampledOf {
 		return sampled
 	}
 	return unsampled
@@ -141,7 +140,7 @@ func (t *tally) fail() {
 type counts struct{ good, samples, failed uint32 }
 
 func (c *child) counts() counts {
-	now := counts{c.health.toCount, c.tally.samples.Load(), c.tally.failed.Load()}
+	now := counts{c.health.toCount + c.tally.late.Load(), c.tally.samples.Load(), c.tally.failed.Load()}
 	if c.conn != nil {
 		now.good -= c.conn.left()
 	}
