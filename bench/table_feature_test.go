@@ -50,29 +50,24 @@ func measureFeatures(t *testing.T, costs results, variants []policy, n int) {
 		calling.do(times)
 		time.Sleep(2*settle + time.Duration(n)*20*time.Microsecond) // until the engine has noticed
 	}
-	callSeldom := func() {
-		time.Sleep(time.Second)
-		call(n)
-	}
+	// What has to be called seldom before is not measured again when others were on the cores.
+	seldom := func(p policy) bool { return strings.HasSuffix(p.name, ejectionAfterFew) }
 	become := func(p policy) {
-		few := strings.HasSuffix(p.name, ejectionAfterFew)
-		switch {
-		case bed.policy.name != p.name:
-			bed.policy, bed.config = p, p.parsed(t)
-			bed.update(t, p.resolved(n))
-			time.Sleep(settle)
-			call(picksOfEach * n)
-		case few:
-			callSeldom()
+		if bed.policy.name == p.name {
+			return
 		}
-		if few {
-			callSeldom()
+		bed.policy, bed.config = p, p.parsed(t)
+		bed.update(t, p.resolved(n))
+		time.Sleep(settle)
+		if call(picksOfEach * n); seldom(p) {
+			time.Sleep(time.Second)
+			call(n)
 		}
 	}
 	var each []*measured
 	for _, p := range variants {
 		each = append(each, &measured{
-			figure: figure{p.name, bothParallel.name, n}, parallel: true, times: max(leastPicks, picksOfEach*n), rounds: featureRounds,
+			figure: figure{p.name, bothParallel.name, n}, parallel: !seldom(p), times: max(leastPicks, picksOfEach*n), rounds: featureRounds,
 			prepare: func(int) { become(p) }, do: calling.do, rest: calling.finish,
 		})
 	}
