@@ -16,6 +16,7 @@ import (
 // tried. It ends with ctx, when those that answer say that the request is bad, or
 // when another process has the identity.
 func (c *Client) insist(ctx context.Context, attempt func(context.Context) error) error {
+	var before error // of the attempt before
 	for n := 0; ; n++ {
 		err := attempt(ctx)
 		if err == nil {
@@ -32,11 +33,15 @@ func (c *Client) insist(ctx context.Context, attempt func(context.Context) error
 			c.nodes.wait(ctx)
 		}
 		if cause := ended(ctx); cause != nil {
+			if err == cause && before != nil { // it has not come to an attempt
+				err = before
+			}
 			if errors.Is(err, cause) {
 				return err
 			}
 			return fmt.Errorf("%w: %w", cause, err)
 		}
+		before = err
 	}
 }
 

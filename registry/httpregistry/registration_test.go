@@ -191,6 +191,27 @@ func TestAnUpdateThatFailedIsWrittenLater(t *testing.T) {
 	})
 }
 
+// Whose time is over before another attempt can be made is told why the last one failed.
+func TestInsistSaysWhyItFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.registry(three[0])
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		attempts := 0
+		err := n.client(three[:1]).insist(ctx, func(ctx context.Context) error {
+			if attempts++; attempts == 1 {
+				return registry.ErrUnavailable
+			}
+			<-ctx.Done() // for its turn
+			return context.Cause(ctx)
+		})
+		if attempts != 2 || !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after %d attempts: %v", attempts, err)
+		}
+	})
+}
+
 // Whatever happens to one instance, two operations on it are 100 ms apart.
 func TestOperationsAreSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
