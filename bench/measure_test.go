@@ -10,8 +10,9 @@ import (
 // cost is what something costs each time it is done.
 type cost struct {
 	wall          float64 // ns
-	busy, cpu     float64 // ns of the whole process, meanwhile and with the rest
+	cpu           float64 // ns of the whole process, with the rest
 	bytes, allocs float64
+	cores         float64 // that the process had while it was done
 }
 
 // figure says what is measured.
@@ -23,9 +24,9 @@ type figure struct {
 // measured is something that is measured again and again, in turn with others.
 type measured struct {
 	figure
-	prepare func(times int) // is not measured
-	do      func(times int)
-	rest    func() // is called after do; its time counts as cpu only
+	prepare func(times int) // is not measured; may be nil
+	do      func(times int) (took time.Duration)
+	rest    func() // is called after do, and its time counts as cpu only; may be nil
 	// parallel says that it runs on all cores. A measurement counts only if it has
 	// had them for itself.
 	parallel bool
@@ -103,7 +104,7 @@ func (m *measured) again() {
 			m.times *= 2
 			continue
 		}
-		undisturbed := !m.parallel || c.busy >= 0.95*float64(runtime.GOMAXPROCS(0))*c.wall
+		undisturbed := !m.parallel || c.cores >= 0.95*float64(runtime.GOMAXPROCS(0))
 		switch {
 		case undisturbed == m.undisturbed || len(m.costs) == 0:
 			m.costs, m.undisturbed = append(m.costs, c), undisturbed
@@ -118,19 +119,32 @@ func (m *measured) again() {
 
 func (m *measured) measure() cost {
 	var before, after runtime.MemStats
-	m.prepare(m.times)
+	if m.prepare != nil {
+		m.prepare(m.times)
+	}
 	runtime.ReadMemStats(&before)
 	begin, cpu := time.Now(), cpuTime()
-	m.do(m.times)
-	wall, busy := time.Since(begin), cpuTime()-cpu
-	m.rest()
+	took := m.do(m.times)
+	cores := float64(cpuTime()-cpu) / float64(time.Since(begin))
+	if m.rest != nil {
+		m.rest()
+	}
 	cpu = cpuTime() - cpu
 	runtime.ReadMemStats(&after)
 	times := float64(m.times)
 	return cost{
-		wall: float64(wall) / times, busy: float64(busy) / times, cpu: float64(cpu) / times,
+		wall: float64(took) / times, cpu: float64(cpu) / times, cores: cores,
 		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / times,
 		allocs: float64(after.Mallocs-before.Mallocs) / times,
+	}
+}
+
+// clocked is do with the time that it takes.
+func clocked(do func(times int)) func(times int) time.Duration {
+	return func(times int) time.Duration {
+		begin := time.Now()
+		do(times)
+		return time.Since(begin)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	gbalancer "google.golang.org/grpc/balancer"
 
@@ -38,13 +39,9 @@ func BenchmarkPick(b *testing.B) {
 		picker := ready(b, p, n).cc.State().Picker
 		for _, c := range calls {
 			b.Run(c.name, func(b *testing.B) {
-				calling := c.with(picker, newUnfinished())
-				calling.prepare(b.N)
 				b.ReportAllocs()
-				b.ResetTimer()
-				calling.do(b.N)
-				b.StopTimer()
-				calling.finish()
+				took := calling{c, picker}.do(b.N)
+				b.ReportMetric(float64(took)/float64(b.N), "ns/op")
 			})
 		}
 	})
@@ -68,78 +65,65 @@ func BenchmarkPickWithRecord(b *testing.B) {
 type calling struct {
 	call
 	picker gbalancer.Picker
-	dones  unfinished
 }
 
-// unfinished is the Done of picks that are measured without: a policy may take calls
-// that never end for a sign of trouble. Each core has its own.
-type unfinished [][]func(gbalancer.DoneInfo)
-
-func newUnfinished() unfinished { return make(unfinished, runtime.GOMAXPROCS(0)) }
-
-// with returns c, made with picker. What is measured at different times may share room.
-func (c call) with(picker gbalancer.Picker, room unfinished) *calling {
-	if !c.parallel {
-		room = room[:1]
+// do makes so many calls, all cores their part from the same moment on, and returns how
+// long the slowest core took for what is measured of them.
+func (c calling) do(times int) time.Duration {
+	cores := 1
+	if c.parallel {
+		cores = runtime.GOMAXPROCS(0)
 	}
-	return &calling{call: c, picker: picker, dones: room}
-}
-
-// prepare makes room for what so many calls leave behind.
-func (c *calling) prepare(times int) {
-	if !c.done {
-		for core := range c.dones {
-			c.dones[core] = slices.Grow(c.dones[core], c.each(times))
-		}
-	}
-}
-
-func (c *calling) each(times int) int { return (times + len(c.dones) - 1) / len(c.dones) }
-
-// do makes so many calls, all cores their part from the same moment on.
-func (c *calling) do(times int) {
-	times = c.each(times)
-	if !c.parallel {
-		c.on(0, times)
-		return
-	}
+	took := make([]time.Duration, cores)
 	var missing atomic.Int32
-	missing.Store(int32(len(c.dones)))
+	missing.Store(int32(cores))
 	var running sync.WaitGroup
-	for core := range c.dones {
+	for core := range took {
 		running.Go(func() {
 			missing.Add(-1)
 			for missing.Load() > 0 {
 			}
-			c.on(core, times)
+			took[core] = c.on((times + cores - 1) / cores)
 		})
 	}
 	running.Wait()
+	return slices.Max(took)
 }
 
-func (c *calling) on(core, times int) {
-	info := info()
+func (c calling) on(times int) time.Duration {
 	if c.done {
-		for range times {
-			finish(picked(c.picker, info).Done)
-		}
-		return
+		return c.withDone(times)
 	}
-	dones := c.dones[core]
-	for range times {
-		dones = append(dones, picked(c.picker, info).Done)
-	}
-	c.dones[core] = dones
+	return c.alone(times)
 }
 
-// finish calls what do has left to be called.
-func (c *calling) finish() {
-	for core, dones := range c.dones {
-		for _, done := range dones {
+func (c calling) withDone(times int) time.Duration {
+	info, begin := info(), time.Now()
+	for range times {
+		finish(picked(c.picker, info).Done)
+	}
+	return time.Since(begin)
+}
+
+// alone picks as often as there is room for the Dones in the core's own cache, and calls
+// these before it goes on: memory is slower than a pick, and a heap full of Dones is slow
+// to mark and seldom collected.
+func (c calling) alone(times int) (took time.Duration) {
+	var dones [512]func(gbalancer.DoneInfo)
+	info := info()
+	for times > 0 {
+		room := dones[:min(times, len(dones))]
+		begin := time.Now()
+		for i := range room {
+			room[i] = picked(c.picker, info).Done
+		}
+		took += time.Since(begin)
+		for _, done := range room {
 			finish(done)
 		}
-		c.dones[core] = dones[:0]
+		times -= len(room)
 	}
+	return took
 }
 
 func picked(picker gbalancer.Picker, info gbalancer.PickInfo) gbalancer.PickResult {

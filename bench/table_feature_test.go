@@ -45,10 +45,10 @@ func featureTable(t *testing.T) {
 
 func measureFeatures(t *testing.T, costs results, variants []policy, n int) {
 	bed := ready(t, variants[0], n)
-	calling := bothParallel.with(bed.cc.State().Picker, newUnfinished())
-	elsewhere := bothParallel.with(ready(t, variants[0], n).cc.State().Picker, newUnfinished())
+	here := calling{bothParallel, bed.cc.State().Picker}
+	elsewhere := calling{bothParallel, ready(t, variants[0], n).cc.State().Picker}
 	call := func(times int) {
-		calling.do(times)
+		here.do(times)
 		time.Sleep(2*settle + time.Duration(n)*20*time.Microsecond) // until the engine has noticed
 	}
 	// What has to be called seldom before is not measured again when others were on the cores.
@@ -71,7 +71,7 @@ func measureFeatures(t *testing.T, costs results, variants []policy, n int) {
 	for _, p := range variants {
 		each = append(each, &measured{
 			figure: figure{p.name, bothParallel.name, n}, parallel: !seldom(p), times: max(leastPicks, picksOfEach*n), rounds: featureRounds,
-			prepare: func(int) { become(p) }, do: calling.do, rest: calling.finish,
+			prepare: func(int) { become(p) }, do: here.do,
 		})
 	}
 	costs.add(each)

@@ -25,17 +25,15 @@ func pickTable(t *testing.T) {
 	for _, n := range pickSizes {
 		t.Run(fmt.Sprint(n), func(t *testing.T) { // closes the policies
 			var each []*measured
-			room := newUnfinished()
 			for _, p := range all {
 				if p.variant || !p.picks(n) {
 					continue
 				}
 				picker := ready(t, p, n).cc.State().Picker
 				for _, c := range calls {
-					calling := c.with(picker, room)
 					each = append(each, &measured{
 						figure: figure{p.name, c.name, n}, parallel: c.parallel, least: picksOfEach * n,
-						prepare: calling.prepare, do: calling.do, rest: calling.finish,
+						do: calling{c, picker}.do,
 					})
 				}
 			}

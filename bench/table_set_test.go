@@ -52,7 +52,7 @@ func measureBringUp(t *testing.T, costs results, n int) {
 	for _, p := range policies {
 		if !p.variant && (p.brings(n) || p.name == grpcRoundRobin) {
 			up := newUpbringing(t, p, n)
-			each = append(each, &measured{figure: figure{p.name, bringUp, n}, prepare: collect, do: up.bringUp, rest: up.settle})
+			each = append(each, &measured{figure: figure{p.name, bringUp, n}, prepare: collect, do: clocked(up.bringUp), rest: up.settle})
 		}
 	}
 	costs.add(each)
@@ -75,7 +75,7 @@ func measureChange(t *testing.T, costs results, c change, n int) {
 					t.Errorf("%s publishes pickers for the same set", p.name)
 				}
 			}
-			each = append(each, &measured{figure: figure{p.name, c.name, n}, prepare: collect, do: do, rest: func() { time.Sleep(settle) }})
+			each = append(each, &measured{figure: figure{p.name, c.name, n}, prepare: collect, do: clocked(do), rest: func() { time.Sleep(settle) }})
 		}
 		costs.add(each)
 	})
