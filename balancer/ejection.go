@@ -22,7 +22,8 @@ import (
 // failures over an Interval is above that of all others by more than Tolerance and
 // by more than chance explains (three standard deviations). Counted are each failure, the
 // first 64 successes of an instance in an Interval, and of its others one in 8, which stands
-// for all.
+// for all. Nothing counts of calls that were made while ejection was off, and of what was
+// before an instance came back.
 //
 // When the time of an ejected instance is over it is tried with one call at a time, or
 // after 10 seconds with another one; after as many successes in a row as Trials says it
@@ -41,8 +42,8 @@ type Ejection struct {
 	// Interval is the time over which shares of failures are compared, at least 1s:
 	// who compares more often meets chance more often. The default is 5s.
 	Interval Duration `json:"interval,omitzero"`
-	// MinCalls is how many calls an instance must have had in an Interval for its
-	// share to be compared. The default is 20.
+	// MinCalls is how many calls an instance must have had in an Interval, as far as
+	// they are counted, for its share to be compared. The default is 20.
 	MinCalls uint32 `json:"minCalls,omitzero"`
 	// Tolerance is how much higher than the others' the share of failures may be.
 	// The default is 0.1; 1 switches the comparison off.
@@ -99,7 +100,7 @@ func (e Ejection) orDefault() Ejection {
 // record is how many calls an instance has had and how many of them failed.
 type record struct {
 	calls, failed float64
-	estimated     float64 // so many of the calls may be, from a sample
+	estimated     float64 // of how many calls the number may be an estimate
 }
 
 func (r record) plus(o record) record {
@@ -121,18 +122,6 @@ func (r record) deviation(p float64) float64 {
 	return math.Sqrt(p*(1-p)*r.calls + p*p*(sampledOf-1)*r.estimated)
 }
 
-// likely is r with as many calls as it is on average of if so many failed, each with
-// probability p, which is less than its share: by chance the sample may be too small to
-// say how far it is off. Where each answer was counted it is r.
-func (r record) likely(p float64) record {
-	counted := r.calls - r.estimated
-	if counted-r.failed < oneByOne {
-		return r
-	}
-	calls := r.failed / p
-	return record{calls, r.failed, calls - counted}
-}
-
 // outlies says whether one fails more than the others, beyond the tolerance and
 // beyond what chance explains: three standard deviations of what it has failed more
 // than all together, if all instances are alike.
@@ -142,7 +131,7 @@ func (e Ejection) outlies(one, others record) bool {
 	}
 	all := one.plus(others)
 	p, part := all.share(), one.calls/all.calls
-	chance := 3 * math.Hypot((1-part)*one.likely(p).deviation(p), part*others.deviation(p))
+	chance := 3 * math.Hypot((1-part)*one.deviation(p), part*others.deviation(p))
 	return one.surplus(p) > chance
 }
 
@@ -153,12 +142,12 @@ func (e *engine) compare(now time.Duration) {
 	var candidates []*child
 	for _, c := range e.order {
 		h := &c.health
-		ended := c.counts()
-		h.window, h.counted = ended.since(h.counted), ended
-		e.countNext(c)
 		if h.suspect {
 			continue
 		}
+		ended := c.counts()
+		h.window = ended.since(h.counted)
+		e.countFrom(c, ended)
 		h.times = max(0, h.times-1)
 		all = all.plus(h.window)
 		if c.state == connectivity.Ready && h.window.failed > 0 {

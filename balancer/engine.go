@@ -174,8 +174,7 @@ func (e *engine) configure(cfg *config) {
 		h := &c.health
 		if !before.ejection.on() { // what was before does not count
 			c.tally.consecutive.Store(0)
-			h.counted = c.counts()
-			e.countNext(c)
+			e.countFrom(c, c.counts())
 		}
 		if before.stall.Off != cfg.stall.Off {
 			h.pulse = pulse{heard: now}

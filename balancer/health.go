@@ -3,6 +3,7 @@ package balancer
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,7 @@ type health struct {
 	passed   int           // trials in a row
 	failures int           // failed trials of a stalled one
 
-	window  record // since the last comparison with the others
+	window  record // since the comparison with the others before, or since it is back
 	counted counts // until then
 	toCount uint32 // answers that were to be counted one by one so far
 	pulse   pulse
@@ -88,7 +89,7 @@ func (e *engine) ejectFailing(c *child) {
 func (e *engine) eject(c *child, now time.Duration, badness float64, why string) {
 	h := &c.health
 	h.times++
-	h.until = now + e.config.ejection.orDefault().lasts(h.times)
+	h.until = now + min(e.config.ejection.orDefault().lasts(h.times), math.MaxInt64-now)
 	e.suspect(c, failing, badness, why)
 }
 
@@ -116,6 +117,7 @@ func (e *engine) reinstate(c *child, why string) {
 	h.suspect, h.inUse, h.trial = false, false, nil
 	h.pulse = pulse{heard: e.now()}
 	c.tally.forgive()
+	e.countFrom(c, c.counts())
 	e.note(c)
 	e.rerank(c)
 	logger.Infof("%s is back: %s", c.id, why)
@@ -216,6 +218,12 @@ func (e *engine) note(c *child) {
 	set(&c.conn.onPick, countPicks, e.metrics.listened)
 	set(&c.conn.onPick, timeSome, e.timing()&timeSome != 0)
 	c.noteRow()
+}
+
+// countFrom begins what c is compared by next.
+func (e *engine) countFrom(c *child, ended counts) {
+	c.health.counted = ended
+	e.countNext(c)
 }
 
 // countNext lets c's next answers be counted one by one, if answers are to be counted.

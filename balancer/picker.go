@@ -45,7 +45,7 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	case todo&seldom(dice) != 0:
 		return p.use(c, info, rec, dice), nil
 	case todo == 0 && rec == nil:
-		return c.result(c.dones[uncounted][unsampled]), nil
+		return c.result(c.dones[uncounted][unasked]), nil
 	}
 	note := noted{sampling: samplingOf(todo, dice)}
 	if todo&countHand != 0 {

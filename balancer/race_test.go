@@ -114,9 +114,9 @@ func TestCountsWrap(t *testing.T) {
 	for range 3 {
 		c.conn.takeOne()
 		c.tally.samples.Add(1)
-		c.tally.fail()
+		c.tally.fail(true)
 	}
-	if got := c.counts().since(before); got != (record{calls: 6 + 3*sampledOf, failed: 3, estimated: 3 * sampledOf}) {
+	if got := c.counts().since(before); got != (record{calls: 6 + 3*sampledOf, failed: 3, estimated: 3*sampledOf + unseen}) {
 		t.Errorf("counted %+v", got)
 	}
 }
@@ -149,15 +149,16 @@ func TestAnswersAtOnceAreCounted(t *testing.T) {
 	}
 }
 
-// A connection that is lost while a call is answered ends rows of failures still.
-func TestAnswersWhileAConnectionIsLost(t *testing.T) {
-	const rounds = 100_000
-	conns := make([]*conn, rounds)
+// whileAnswered does something to each of many connections at the moment, or some ns later,
+// at which a call is answered that ends a row of one failure.
+func whileAnswered(something func(*conn)) []*conn {
+	conns := make([]*conn, 100_000)
 	for i := range conns {
 		conns[i] = newConn(&child{tally: new(tally)}, nil)
+		conns[i].tally.fail(true)
 		conns[i].onAnswer.Or(endRow)
 	}
-	var at atomic.Int64 // both are at the same connection, or near it
+	var at atomic.Int64
 	var running sync.WaitGroup
 	running.Go(func() {
 		for i, c := range conns {
@@ -169,13 +170,37 @@ func TestAnswersWhileAConnectionIsLost(t *testing.T) {
 		for at.Load() < int64(i) {
 			runtime.Gosched()
 		}
-		c.rank.Store(rankLost)
-		set(&c.onAnswer, endRow, true)
+		for range i % 64 {
+			at.Load()
+		}
+		something(c)
 	}
 	running.Wait()
-	for _, c := range conns {
+	return conns
+}
+
+// A connection that is lost while a call is answered ends rows of failures still.
+func TestAnswersWhileAConnectionIsLost(t *testing.T) {
+	for _, c := range whileAnswered(func(c *conn) {
+		c.rank.Store(rankLost)
+		set(&c.onAnswer, endRow, true)
+	}) {
 		if c.onAnswer.Load()&endRow == 0 {
 			t.Fatal("it does not")
+		}
+	}
+}
+
+// A call that fails while another one is answered begins a row that the next answer ends.
+func TestFailuresWhileACallIsAnswered(t *testing.T) {
+	for range 4 {
+		for i, c := range whileAnswered(func(c *conn) {
+			c.tally.fail(true)
+			set(&c.onAnswer, endRow, true)
+		}) {
+			if c.answered(noted{}); c.tally.consecutive.Load() != 0 {
+				t.Fatalf("the %dth was not ended", i)
+			}
 		}
 	}
 }

@@ -64,14 +64,15 @@ type conn struct {
 	child  *child
 	target pick.Target
 	watch  stopwatch
-	_      [80]byte // so that its size is a power of two, which Go aligns to cache lines
+	_      [56]byte // so that its size is a power of two, which Go aligns to cache lines
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{subConn: sc, child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
 	// What busy connections use in turn mostly lies in one cache line if it is small and
 	// made together.
-	conn.dones[uncounted][unsampled] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{}) }
+	conn.dones[uncounted][unasked] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{}) }
+	conn.dones[uncounted][unsampled] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{sampling: unsampled}) }
 	conn.dones[uncounted][sampled] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{sampling: sampled}) }
 	conn.onPick.Store(takeTime)
 	conn.onAnswer.Store(sayAlive)
@@ -81,7 +82,7 @@ func newConn(c *child, sc gbalancer.SubConn) *conn {
 // prepare makes the Dones of picks that have so much to do. Most connections need few
 // of them, and of many connections what is not needed is in the way.
 func (c *conn) prepare(todo uint32) {
-	kinds, samples := uncounted, unsampled
+	kinds, samples := uncounted, unasked
 	if todo&countHand != 0 {
 		kinds = unaryCall
 	}
@@ -103,7 +104,7 @@ type noted struct {
 	began    time.Duration // on the engine's clock, 0 if it is not timed
 	attempt  int32         // its number in the call's record, if it has one
 	kind     callKind      // in hand
-	sampling sampling      // its answer's
+	sampling sampling
 }
 
 // ended takes note of how a call without a record has ended.
@@ -134,7 +135,7 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 	case o == good:
 		c.answered(call)
 	case o == bad:
-		c.tally.fail()
+		c.tally.fail(call.sampling != unasked)
 		set(&c.onAnswer, endRow, true)
 		c.child.engine.failed(c)
 	}
@@ -154,6 +155,7 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 // answered does what is to be done when a call was answered.
 func (c *conn) answered(call noted) {
 	switch {
+	case call.sampling == unasked:
 	case c.takeOne():
 	case c.rank.Load() == rankLost:
 		c.tally.late.Add(1)
@@ -161,13 +163,13 @@ func (c *conn) answered(call noted) {
 		c.tally.samples.Add(1)
 	}
 	if c.onAnswer.Load()&endRow != 0 {
-		c.tally.consecutive.Store(0)
 		if c.rank.Load() != rankLost {
 			c.onAnswer.And(^endRow)
 		}
 		if c.rank.Load() == rankLost { // whose calls cannot know when others fail
 			c.onAnswer.Or(endRow)
 		}
+		c.tally.consecutive.Store(0) // not before: who fails does not set what is still set
 	}
 	c.alive()
 }

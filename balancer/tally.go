@@ -19,7 +19,7 @@ type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
 	samples     atomic.Uint32 // answered calls that stand for sampledOf each
 	late        atomic.Uint32 // answered calls on connections that were lost
-	failed      atomic.Uint32 // calls that speak against the instance
+	failed      atomic.Uint32 // calls that speak against the instance, if that is compared
 	consecutive atomic.Uint32 // failures since the last good one
 
 	// Latency of unary calls in ns, 0 before the first answer. Times are on the
@@ -103,12 +103,14 @@ const (
 	sampledOf = 8
 )
 
-// sampling is whether the answer to a call is in the sample of those that are not
-// counted one by one. The pick decides it.
+// sampling is whether how a call ends is to be compared with the others, and if it is
+// answered, whether that is in the sample of those that are not counted one by one. The
+// pick decides it.
 type sampling uint8
 
 const (
-	unsampled sampling = iota
+	unasked sampling = iota
+	unsampled
 	sampled
 	samplings
 )
@@ -116,10 +118,14 @@ const (
 // samplingOf is that of a call with these dice for which so much is to be done at the
 // pick.
 func samplingOf(todo uint32, dice uint64) sampling {
-	if todo&sampleAnswers != 0 && mix(dice) < math.MaxUint64/sampledOf {
+	switch {
+	case todo&sampleAnswers == 0:
+		return unasked
+	case mix(dice) < math.MaxUint64/sampledOf:
 		return sampled
+	default:
+		return unsampled
 	}
-	return unsampled
 }
 
 // mix makes numbers that differ little differ in all bits (the last steps of
@@ -130,28 +136,37 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// fail counts a call that speaks against the instance.
-func (t *tally) fail() {
-	t.failed.Add(1)
+// fail counts a call that speaks against the instance, and whether it is to be compared.
+func (t *tally) fail(compared bool) {
+	if compared {
+		t.failed.Add(1)
+	}
 	t.consecutive.Add(1)
 }
 
 // counts is a reading of what has ended how.
-type counts struct{ good, samples, failed uint32 }
+type counts struct{ good, late, samples, failed uint32 }
 
 func (c *child) counts() counts {
-	now := counts{c.health.toCount + c.tally.late.Load(), c.tally.samples.Load(), c.tally.failed.Load()}
+	now := counts{c.health.toCount, c.tally.late.Load(), c.tally.samples.Load(), c.tally.failed.Load()}
 	if c.conn != nil {
 		now.good -= c.conn.left()
 	}
 	return now
 }
 
+// unseen is of how many answers more than its own the number may be an estimate that is
+// made from a sample: one that has become too small by chance does not say so.
+const unseen = 2 * sampledOf
+
 // since is what has been added to an earlier reading.
 func (now counts) since(earlier counts) record {
-	failed := float64(now.failed - earlier.failed)
-	estimated := sampledOf * float64(now.samples-earlier.samples)
-	return record{calls: failed + float64(now.good-earlier.good) + estimated, failed: failed, estimated: estimated}
+	good, samples, failed := now.good-earlier.good, sampledOf*float64(now.samples-earlier.samples), float64(now.failed-earlier.failed)
+	r := record{calls: failed + float64(good) + float64(now.late-earlier.late) + samples, failed: failed}
+	if good >= oneByOne || samples > 0 {
+		r.estimated = samples + unseen
+	}
+	return r
 }
 
 // The moving averages of latency.

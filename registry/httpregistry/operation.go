@@ -33,7 +33,7 @@ func (c *Client) insist(ctx context.Context, attempt func(context.Context) error
 			c.nodes.wait(ctx)
 		}
 		if cause := ended(ctx); cause != nil {
-			if err == cause && before != nil { // it has not come to an attempt
+			if before != nil && err.Error() == cause.Error() { // it says no more than that
 				err = before
 			}
 			if errors.Is(err, cause) {

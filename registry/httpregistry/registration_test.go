@@ -1,8 +1,10 @@
 package httpregistry
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -193,24 +195,48 @@ func TestAnUpdateThatFailedIsWrittenLater(t *testing.T) {
 
 // Whose time is over before another attempt can be made is told why the last one failed.
 func TestInsistSaysWhyItFailed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork(t)
-		n.registry(three[0])
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		attempts := 0
-		err := n.client(three[:1]).insist(ctx, func(ctx context.Context) error {
-			if attempts++; attempts == 1 {
-				return registry.ErrUnavailable
+	over := context.DeadlineExceeded
+	slow := fmt.Errorf("no answer: %w", over)
+	why := func(text string) error { return errors.New(text) }
+	for name, tt := range map[string]struct {
+		attempts []error // one that is nil waits for its turn until ctx has ended
+		cause    error
+		want     string
+	}{
+		"no attempt":                    {[]error{nil}, over, "context deadline exceeded"},
+		"one attempt before":            {[]error{why("x"), nil}, over, "context deadline exceeded: x"},
+		"the last attempt before":       {[]error{why("x"), why("y"), nil}, over, "context deadline exceeded: y"},
+		"the last attempt has its time": {[]error{why("x"), slow}, over, "no answer: context deadline exceeded"},
+		"not comparable, no attempt":    {[]error{nil}, causes{why("over")}, "[over]: [over]"},
+		"not comparable":                {[]error{why("x"), nil}, causes{why("over")}, "[over]: x"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNetwork(t)
+			n.registry(three[0])
+			ctx, cancel := context.WithCancelCause(t.Context())
+			attempts := 0
+			err := n.client(three[:1]).insist(ctx, func(ctx context.Context) error {
+				attempts++
+				err := tt.attempts[attempts-1]
+				if attempts == len(tt.attempts) {
+					cancel(tt.cause)
+				}
+				return cmp.Or(err, context.Cause(ctx))
+			})
+			if attempts != len(tt.attempts) || err.Error() != tt.want {
+				t.Errorf("%s: after %d attempts %v, want %v", name, attempts, err, tt.want)
 			}
-			<-ctx.Done() // for its turn
-			return context.Cause(ctx)
+			if _, comparable := tt.cause.(causes); !comparable && !errors.Is(err, tt.cause) {
+				t.Errorf("%s: %v is not %v", name, err, tt.cause)
+			}
 		})
-		if attempts != 2 || !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("after %d attempts: %v", attempts, err)
-		}
-	})
+	}
 }
+
+// causes is an error that cannot be compared with another one.
+type causes []error
+
+func (c causes) Error() string { return fmt.Sprint([]error(c)) }
 
 // Whatever happens to one instance, two operations on it are 100 ms apart.
 func TestOperationsAreSpaced(t *testing.T) {
