@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rollcall-go/rollcall/pick"
 )
@@ -22,9 +23,13 @@ func tableOf(n int) []*conn {
 // picked as often as everybody else but for the steps that blocks have left.
 func TestStepsOfManyCallersAreShared(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 7, 10, 100, 1000} {
-		for _, callers := range []int{1, 2, 8} {
+		for _, callers := range []int{1, 2, 8, -8} {
 			var at position
 			at.start()
+			if callers < 0 { // all at one block
+				callers = -callers
+				at.blocks = at.blocks[:1]
+			}
 			r := newRotation(tableOf(n), &at)
 			const each = 10_000
 			picked, wg := make([]map[string]int, callers), sync.WaitGroup{}
@@ -86,21 +91,109 @@ func TestBlocksAreHandedOutForEver(t *testing.T) {
 	}
 }
 
-// Callers that collide no longer make one step after another again.
-func TestCrowdsEnd(t *testing.T) {
+// A goroutine that picks again and again takes what is left of its block without asking
+// for the processor's, until nothing is left. It may have to ask when the scheduler or the
+// garbage collector has moved it, or its stack, so that it may try a few times.
+func TestSeats(t *testing.T) {
+	var wrong string
+	for range 5 {
+		if wrong = asksTooOften(); wrong == "" {
+			return
+		}
+	}
+	t.Error(wrong)
+}
+
+func asksTooOften() (wrong string) {
 	var at position
 	at.start()
 	at.crowded.Store(true)
 	r := newRotation(tableOf(5), &at)
-	draw(r, len(at.blocks)*crowdedBlocks*blockSteps)
-	if at.crowded.Load() {
-		t.Fatal("still crowded")
+	pick := func() { r.next() } // always from the same depth of the stack
+	for range blockSteps + 1 {  // the stack may have had to grow at first
+		pick()
 	}
-	for id, got := range count(draw(r, 500)) {
-		if got != 100 {
-			t.Errorf("%s was picked %d times of 500", id, got)
+	asked, block := 0, at.nearest.New
+	at.nearest.New = func() any { asked++; return block() }
+	asks := func(picks int) int {
+		at.nearest.Get() // the pool has none now, so that it asks for another one
+		before := asked
+		for range picks {
+			pick()
+		}
+		return asked - before
+	}
+	if n := asks(blockSteps - 1); n != 0 {
+		return fmt.Sprintf("asked %d times while steps were left", n)
+	}
+	if n := asks(1); n != 1 {
+		return fmt.Sprintf("asked %d times when none was left", n)
+	}
+	for i := range at.seats { // a goroutine whose stack lies elsewhere has sat down
+		at.seats[i].Add(uint64(len(at.seats)) << seatStack)
+	}
+	if n := asks(1); n != 1 {
+		return fmt.Sprintf("asked %d times at another goroutine's seat", n)
+	}
+	const blocks = 100
+	if n := asks(blocks * blockSteps); n > blocks*3/4 { // with the race detector a pool loses some
+		return fmt.Sprintf("%d of %d blocks were not the one that the processor had last", n, blocks)
+	}
+	return ""
+}
+
+// A goroutine that is on another processor now, or whose stack lies where another one's
+// was, may sit at a block that is not its processor's, or at one that has nothing left.
+func TestWrongSeats(t *testing.T) {
+	const picks = 1000
+	for _, left := range []uint64{0, 5, blockTaken} {
+		var at position
+		at.start()
+		for i := range at.blocks {
+			at.blocks[i].phase.Store(left)
+		}
+		r := newRotation(tableOf(10), &at)
+		picked := map[*conn]int{}
+		for range picks {
+			at.crowded.Store(true)
+			for i := range at.seats {
+				at.seats[i].Store(at.seats[i].Load() >> seatStack << seatStack) // the first block's
+			}
+			c, _ := r.next()
+			picked[c]++
+		}
+		for c, got := range picked {
+			if off := got - picks/10; max(off, -off) > len(at.blocks)+1 { // one by each block
+				t.Errorf("%d left: %s was picked %d times of %d", left, c.target.ID, got, picks)
+			}
+		}
+		for i := range at.blocks {
+			if now := at.blocks[i].phase.Load(); left == blockTaken && now != left {
+				t.Errorf("from a block that is being taken steps were made: %d", now)
+			}
 		}
 	}
+}
+
+// Callers that collided make one step after another again after the next tick.
+func TestCrowdsEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), "a", "b", "c", "d", "e")
+		b.position.crowded.Store(true)
+		b.load(1000, time.Second, healthy)
+		if b.position.crowded.Load() {
+			t.Fatal("still crowded")
+		}
+		picked := map[string]int{}
+		for _, call := range b.load(1000, 500*time.Millisecond, healthy) {
+			picked[call.id]++
+		}
+		for id, got := range picked {
+			if got != 100 {
+				t.Errorf("%s was picked %d times of 500", id, got)
+			}
+		}
+	})
 }
 
 // Who is picked again is picked with other dice.
@@ -118,6 +211,9 @@ func TestDiceDiffer(t *testing.T) {
 					t.Fatalf("%d instances, crowded %v: the same dice again", n, crowded)
 				}
 				seen[dice] = true
+			}
+			if last := len(at.blocks) - 1; last > 0 && at.blocks[0].dice(0) == at.blocks[last].dice(0) {
+				t.Error("two processors throw the same dice")
 			}
 		}
 	}

@@ -71,6 +71,7 @@ func (e *engine) tick() {
 	}
 	now := e.now()
 	e.picker.clock.Store(int64(now))
+	e.position.disperse()
 	if late := now - e.due; late > tickEvery {
 		e.overslept(now, late)
 	}
