@@ -22,8 +22,8 @@ import (
 // failures over an Interval is above that of all others by more than Tolerance and
 // by more than chance explains (three standard deviations). Counted are each failure, the
 // first 64 successes of an instance in an Interval, and of its others one in 8, which stands
-// for all. Nothing counts of calls that were made while ejection was off, and of what was
-// before an instance came back.
+// for all. Calls that were made while ejection was off do not count, nor do those of an
+// instance that ended before it came back.
 //
 // When the time of an ejected instance is over it is tried with one call at a time, or
 // after 10 seconds with another one; after as many successes in a row as Trials says it
@@ -142,12 +142,12 @@ func (e *engine) compare(now time.Duration) {
 	var candidates []*child
 	for _, c := range e.order {
 		h := &c.health
-		if h.suspect {
-			continue
-		}
 		ended := c.counts()
 		h.window = ended.since(h.counted)
 		e.countFrom(c, ended)
+		if h.suspect {
+			continue
+		}
 		h.times = max(0, h.times-1)
 		all = all.plus(h.window)
 		if c.state == connectivity.Ready && h.window.failed > 0 {

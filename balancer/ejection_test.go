@@ -250,16 +250,23 @@ func TestHintsAndEjection(t *testing.T) {
 	})
 }
 
-// Who gets streams only cannot be tried with a unary call.
+// Who gets streams only cannot be tried with a unary call. The row of failures of before
+// has ended all the same.
 func TestEjectionEndsWithoutUnaryCalls(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}, ejecting()), fourServers...)
 		b.load(1000, time.Second, always("a", refusing))
 		b.wantSuspects("a")
-		for range 1000 {
+		for n := 0; n < 1000 && len(b.those((*child).suspected)) > 0; n++ {
 			b.make(streamMethod, 0, healthy)
 			time.Sleep(10 * time.Millisecond)
 		}
+		b.wantSuspects()
+		b.pass()
+		for range fourServers {
+			b.make(streamMethod, 0, always("a", refusing))
+		}
+		time.Sleep(time.Second)
 		b.wantSuspects()
 	})
 }

@@ -23,7 +23,7 @@ type health struct {
 	passed   int           // trials in a row
 	failures int           // failed trials of a stalled one
 
-	window  record // since the comparison with the others before, or since it is back
+	window  record // since the comparison with the others before, or the end of an ejection
 	counted counts // until then
 	toCount uint32 // answers that were to be counted one by one so far
 	pulse   pulse
@@ -117,7 +117,9 @@ func (e *engine) reinstate(c *child, why string) {
 	h.suspect, h.inUse, h.trial = false, false, nil
 	h.pulse = pulse{heard: e.now()}
 	c.tally.forgive()
-	e.countFrom(c, c.counts())
+	if h.why == failing {
+		e.countFrom(c, c.counts())
+	}
 	e.note(c)
 	e.rerank(c)
 	logger.Infof("%s is back: %s", c.id, why)

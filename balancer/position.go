@@ -29,8 +29,9 @@ type position struct {
 }
 
 const (
-	// blockSteps is of how many steps a block is.
-	blockSteps = 32
+	// blockSteps is of how many steps a block is. It is prime, so that processors whose
+	// blocks are whole turns do not all begin them at the same instance.
+	blockSteps = 31
 	// blockLeft is the bits of a phase in which a block keeps how many steps it has
 	// left. What they are worth is less than anybody's share.
 	blockLeft = 1<<6 - 1
@@ -47,9 +48,9 @@ type block struct {
 	_     [128 - 24]byte // so that no two share a cache line
 }
 
-// seat remembers of a goroutine, by the place of its stack, which block it has taken. One
-// that makes call after call finds it here in a fraction of the time that asking for the
-// processor's takes.
+// seat remembers of a goroutine, by the place of its stack, which block it has taken last.
+// One that makes call after call finds it here in a fraction of the time that asking for
+// the processor's takes.
 type seat struct{ atomic.Uint64 }
 
 // seatStack is from which bit of a seat on it tells the stack; those below tell the block.
@@ -93,7 +94,9 @@ func (p *position) nextInCrowd(step uint64) (phase, dice uint64) {
 	var onStack byte
 	stack := uint64(uintptr(unsafe.Pointer(&onStack)) >> 11) // no two have less
 	seat := &p.seats[stack%uint64(len(p.seats))]
-	if known := seat.Load(); known>>seatStack == stack {
+	known := seat.Load()
+	sits := known>>seatStack == stack
+	if sits {
 		b := &p.blocks[known%(1<<seatStack)]
 		if phase, ok := b.next(step); ok {
 			return phase, b.dice(phase)
@@ -104,6 +107,8 @@ func (p *position) nextInCrowd(step uint64) (phase, dice uint64) {
 	phase, ok := b.next(step)
 	if !ok {
 		phase = p.refill(b, step)
+	}
+	if !ok || sits { // and perhaps at a block that is another processor's
 		seat.Store(stack<<seatStack | uint64(b.index))
 	}
 	return phase, b.dice(phase)

@@ -3,6 +3,7 @@ package balancer
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"sync"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func TestStepsOfManyCallersAreShared(t *testing.T) {
 				callers = -callers
 				at.blocks = at.blocks[:1]
 			}
-			r := newRotation(tableOf(n), &at)
+			start, r := at.phase.Load(), newRotation(tableOf(n), &at)
 			const each = 10_000
 			picked, wg := make([]map[string]int, callers), sync.WaitGroup{}
 			for i := range callers {
@@ -46,6 +47,9 @@ func TestStepsOfManyCallersAreShared(t *testing.T) {
 			left := 0
 			for i := range at.blocks {
 				left += int(at.blocks[i].phase.Load() & blockLeft)
+			}
+			if at.phase.Load() != start+uint64(callers*each+left)*r.step {
+				t.Errorf("%d callers, %d instances: steps were lost or made twice", callers, n)
 			}
 			most := (callers*each+left+n-1)/n + 1                                     // a turn is a few of 2⁶⁴ steps short
 			fair, owed := float64(callers*each)/float64(n), float64(len(at.blocks)+2) // one by each block
@@ -87,6 +91,51 @@ func TestBlocksAreHandedOutForEver(t *testing.T) {
 	for range 3 {
 		if at.nearest.New() == nil {
 			t.Error("none")
+		}
+	}
+}
+
+// Of a block that all share no step is lost, and none is made twice.
+func TestStepsOfOneBlock(t *testing.T) {
+	const callers, each = 4, 500_000
+	for range 4 {
+		var at position
+		at.start()
+		at.blocks = at.blocks[:1]
+		start, r := at.phase.Load(), newRotation(tableOf(7), &at)
+		var running sync.WaitGroup
+		for range callers {
+			running.Go(func() {
+				for range each {
+					at.nextInCrowd(r.step)
+				}
+			})
+		}
+		running.Wait()
+		if left := at.blocks[0].phase.Load() & blockLeft; at.phase.Load() != start+(callers*each+left)*r.step {
+			t.Fatal("steps were lost or made twice")
+		}
+		if !at.crowded.Load() {
+			t.Fatal("no crowd")
+		}
+	}
+}
+
+// Processors that take a block at the same time do not all begin at the same instance.
+func TestBlocksBeginElsewhere(t *testing.T) {
+	for _, n := range []int{2, 3, 4, 5, 7, 8, 10, 16, 32, 33, 64} {
+		var at position
+		at.start()
+		at.blocks = make([]block, 64)
+		r, begin := newRotation(tableOf(n), &at), map[*conn]int{}
+		for i := range at.blocks {
+			place, _ := bits.Mul64(at.refill(&at.blocks[i], r.step), uint64(n))
+			begin[r.table[place]]++
+		}
+		for c, times := range begin {
+			if times > 64/n+2 {
+				t.Errorf("of 64 blocks of %d instances %d begin at %s", n, times, c.target.ID)
+			}
 		}
 	}
 }
@@ -140,6 +189,34 @@ func asksTooOften() (wrong string) {
 		return fmt.Sprintf("%d of %d blocks were not the one that the processor had last", n, blocks)
 	}
 	return ""
+}
+
+// Who sits at a block of another processor sits at its own one when nothing is left of
+// that, also while something is left of its own.
+func TestSeatsMove(t *testing.T) {
+	var at position
+	at.start()
+	at.blocks = append(at.blocks, block{index: uint32(len(at.blocks))})
+	r := newRotation(tableOf(5), &at)
+	pick := func() { r.next() }
+	for range 5 { // as it may be moved itself
+		at.crowded.Store(true)
+		for range blockSteps + 2 {
+			pick()
+		}
+		for i := range at.seats {
+			if at.seats[i].Load() != 0 { // the last block has nothing left
+				at.seats[i].Store(at.seats[i].Load()>>seatStack<<seatStack | uint64(len(at.blocks)-1))
+			}
+		}
+		pick()
+		for i := range at.seats {
+			if known := at.seats[i].Load(); known != 0 && known%(1<<seatStack) != uint64(len(at.blocks)-1) {
+				return
+			}
+		}
+	}
+	t.Error("still sits at a block of another processor")
 }
 
 // A goroutine that is on another processor now, or whose stack lies where another one's

@@ -29,7 +29,7 @@ func (e *engine) childChanged(c *child, state connectivity.State, sc gbalancer.S
 	e.count[state]++
 	c.state, c.why = state, why
 	if lost && e.now()-c.gained < shortLived && !c.draining && !c.closing.Load() {
-		c.tally.fail(true)
+		c.tally.fail()
 		e.ejectFailing(c)
 	}
 	switch state {

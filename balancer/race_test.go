@@ -114,7 +114,7 @@ func TestCountsWrap(t *testing.T) {
 	for range 3 {
 		c.conn.takeOne()
 		c.tally.samples.Add(1)
-		c.tally.fail(true)
+		c.tally.fail()
 	}
 	if got := c.counts().since(before); got != (record{calls: 6 + 3*sampledOf, failed: 3, estimated: 3*sampledOf + unseen}) {
 		t.Errorf("counted %+v", got)
@@ -155,7 +155,7 @@ func whileAnswered(something func(*conn)) []*conn {
 	conns := make([]*conn, 100_000)
 	for i := range conns {
 		conns[i] = newConn(&child{tally: new(tally)}, nil)
-		conns[i].tally.fail(true)
+		conns[i].tally.fail()
 		conns[i].onAnswer.Or(endRow)
 	}
 	var at atomic.Int64
@@ -195,7 +195,7 @@ func TestAnswersWhileAConnectionIsLost(t *testing.T) {
 func TestFailuresWhileACallIsAnswered(t *testing.T) {
 	for range 4 {
 		for i, c := range whileAnswered(func(c *conn) {
-			c.tally.fail(true)
+			c.tally.fail()
 			set(&c.onAnswer, endRow, true)
 		}) {
 			if c.answered(noted{}); c.tally.consecutive.Load() != 0 {

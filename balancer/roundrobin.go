@@ -10,7 +10,7 @@ import (
 // first named the instances, from a random place.
 //
 // Where calls come so close together that they would wait for each other, each
-// processor takes 32 picks in a row for its calls. What is left of those when
+// processor takes 31 picks in a row for its calls. What is left of those when
 // calls are rarer again is made the next time: an instance may be one pick behind
 // for each processor.
 type RoundRobin struct{}

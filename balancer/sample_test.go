@@ -182,6 +182,25 @@ func TestAnswersAreSampledByEveryPicker(t *testing.T) {
 	}
 }
 
+// From the first 64 successes on the number of calls is an estimate, also if none of the
+// others is in the sample.
+func TestFromWhenOnCallsAreEstimated(t *testing.T) {
+	for _, tt := range []struct {
+		counted counts
+		want    float64
+	}{
+		{counts{good: oneByOne - 1, failed: 100}, 0},
+		{counts{late: 100}, 0},
+		{counts{good: oneByOne}, unseen},
+		{counts{samples: 1}, sampledOf + unseen},
+		{counts{good: oneByOne, samples: 3}, 3*sampledOf + unseen},
+	} {
+		if got := tt.counted.since(counts{}).estimated; got != tt.want {
+			t.Errorf("of %+v %v are an estimate, want %v", tt.counted, got, tt.want)
+		}
+	}
+}
+
 // Whatever the length of a turn, each of its places is sampled as often as others.
 func TestSamplesOfEveryTurn(t *testing.T) {
 	const picks = 2000
@@ -274,22 +293,23 @@ func TestCountingBeginsWithEjection(t *testing.T) {
 // count: some have ended before and would make the rest look better or worse than all.
 func TestCallsBeforeEjectionDoNotCount(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		b.up(configWith(RoundRobin{}, withoutStalls), "a")
+		b.up(configWith(RoundRobin{}, withoutStalls), "a", "b")
 		var dones []func(gbalancer.DoneInfo)
 		for range 400 {
 			dones = append(dones, b.start(unaryMethod).Done)
 		}
-		b.resolveWith(configWith(RoundRobin{}, ejecting(bySharesOnly), withoutStalls), server("a"))
+		b.resolveWith(configWith(RoundRobin{}, ejecting(), withoutStalls), servers("a", "b")...)
 		for i, done := range dones {
-			if i%2 == 0 {
-				done(unavailable)
-			} else {
+			if i < 200 {
 				done(answeredOK)
+			} else {
+				done(unavailable)
 			}
 		}
 		if ended := b.find("a", "").counts(); ended != (counts{}) {
 			t.Errorf("counted %+v", ended)
 		}
+		b.wantSuspects()
 	})
 }
 
@@ -317,6 +337,28 @@ func TestWhatAnInstanceWasEjectedForCountsOnce(t *testing.T) {
 			b.load(40, time.Second, healthy)
 			b.wantSuspects()
 		}
+	})
+}
+
+// What an instance has failed is not forgotten because it was silent since.
+func TestStallsDoNotHideFailures(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}, ejecting(bySharesOnly)), fourServers...)
+		calls := 0
+		b.load(160, 500*time.Millisecond, func(id string, _ time.Duration) answer {
+			if id == "a" {
+				if calls++; calls%2 == 0 {
+					return refusing
+				}
+			}
+			return fast
+		})
+		b.load(400, 300*time.Millisecond, always("a", answer{}))
+		b.wantSuspects("a")
+		b.load(40, 2*time.Second, healthy)
+		b.wantSuspects()
+		b.load(20, 2500*time.Millisecond, healthy) // and are compared
+		b.wantSuspects("a")
 	})
 }
 

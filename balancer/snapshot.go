@@ -134,8 +134,8 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 	switch {
 	case o == good:
 		c.answered(call)
-	case o == bad:
-		c.tally.fail(call.sampling != unasked)
+	case o == bad && call.sampling != unasked:
+		c.tally.fail()
 		set(&c.onAnswer, endRow, true)
 		c.child.engine.failed(c)
 	}

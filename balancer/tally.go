@@ -19,7 +19,7 @@ type tally struct {
 	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
 	samples     atomic.Uint32 // answered calls that stand for sampledOf each
 	late        atomic.Uint32 // answered calls on connections that were lost
-	failed      atomic.Uint32 // calls that speak against the instance, if that is compared
+	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
 
 	// Latency of unary calls in ns, 0 before the first answer. Times are on the
@@ -103,9 +103,8 @@ const (
 	sampledOf = 8
 )
 
-// sampling is whether how a call ends is to be compared with the others, and if it is
-// answered, whether that is in the sample of those that are not counted one by one. The
-// pick decides it.
+// sampling is whether it counts how a call ends, and if it is answered, whether that is in
+// the sample of those that are not counted one by one. The pick decides it.
 type sampling uint8
 
 const (
@@ -136,11 +135,9 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// fail counts a call that speaks against the instance, and whether it is to be compared.
-func (t *tally) fail(compared bool) {
-	if compared {
-		t.failed.Add(1)
-	}
+// fail counts a call that speaks against the instance.
+func (t *tally) fail() {
+	t.failed.Add(1)
 	t.consecutive.Add(1)
 }
 

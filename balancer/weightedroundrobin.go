@@ -16,7 +16,7 @@ import (
 // of the calls is then off by at most 1.6 % of the sum of its own share and the
 // average one; equal weights stay equal, and no instance goes without calls.
 //
-// Calls that come close together take eight picks at a time, as in RoundRobin.
+// Calls that come close together take several picks at a time, as in RoundRobin.
 type WeightedRoundRobin struct{}
 
 func init() { register(WeightedRoundRobin{}, nil) }
