@@ -197,6 +197,7 @@ func TestSeatsMove(t *testing.T) {
 	var at position
 	at.start()
 	at.blocks = append(at.blocks, block{index: uint32(len(at.blocks))})
+	at.nearest.New = func() any { return &at.blocks[0] }
 	r := newRotation(tableOf(5), &at)
 	pick := func() { r.next() }
 	for range 5 { // as it may be moved itself
