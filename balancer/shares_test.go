@@ -3,6 +3,7 @@ package balancer
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"google.golang.org/grpc/connectivity"
@@ -17,6 +18,7 @@ type ledger struct {
 	due   map[string]float64
 	ahead map[string][]float64 // after each call
 	calls int
+	crowd *rand.Rand // if not nil, calls collide, each on some processor
 }
 
 func (l *ledger) call(n int) {
@@ -28,6 +30,9 @@ func (l *ledger) call(n int) {
 		}
 	}
 	for range n {
+		if l.crowd != nil {
+			l.position.jostle(l.crowd)
+		}
 		picked := l.picks(l.t.Context(), 1)[0]
 		l.calls++
 		for id, share := range shares {
@@ -54,17 +59,36 @@ func (l *ledger) worst(window int) (worst float64) {
 	return worst
 }
 
+// jostle lets the next call be one of those that collide, on any processor.
+func (p *position) jostle(rng *rand.Rand) {
+	p.crowded.Store(true)
+	clear(p.seats[:])
+	p.nearest.Get()
+	p.nearest.Put(&p.blocks[rng.IntN(len(p.blocks))])
+}
+
 // Over any 1,000 calls everybody has the share that is theirs at each of these
-// calls, within 2 %, whatever changes meanwhile.
+// calls, within 2 %, whatever changes meanwhile and whether calls collide or not.
 func TestSharesHoldThroughChanges(t *testing.T) {
-	for _, p := range []Picker{RoundRobin{}, WeightedRoundRobin{}} {
+	for _, tt := range []struct {
+		picker     Picker
+		processors int // on which calls collide
+	}{{RoundRobin{}, 0}, {WeightedRoundRobin{}, 0}, {RoundRobin{}, 2}, {WeightedRoundRobin{}, 2}, {RoundRobin{}, 8}, {WeightedRoundRobin{}, 8}} {
 		inBubble(t, func(t *testing.T, b *bed) {
+			p := tt.picker
 			cfg := configWith(p, ejecting())
 			var insts []registry.Instance
 			for i := range 10 {
 				insts = append(insts, server(fmt.Sprintf("s%d/1", i), weighing(uint32(1+i%3))))
 			}
 			l := &ledger{bed: b, due: map[string]float64{}, ahead: map[string][]float64{}}
+			if tt.processors > 0 {
+				l.crowd = rand.New(rand.NewPCG(1, 2))
+				b.position.blocks = make([]block, tt.processors)
+				for i := range b.position.blocks {
+					b.position.blocks[i].index = uint32(i)
+				}
+			}
 			b.resolveWith(cfg, insts...)
 			for i := range insts {
 				b.ready(insts[i].ID)
@@ -102,9 +126,9 @@ func TestSharesHoldThroughChanges(t *testing.T) {
 			}
 			l.call(1500)
 			if worst := l.worst(1000); worst > 20 {
-				t.Errorf("%s: of some 1000 calls in a row somebody had %.1f too many or too few, want 20 at most", p.name(), worst)
+				t.Errorf("%+v: of some 1000 calls in a row somebody had %.1f too many or too few, want 20 at most", tt, worst)
 			} else {
-				t.Logf("%s: at most %.1f calls of 1000 too many or too few", p.name(), worst)
+				t.Logf("%+v: at most %.1f calls of 1000 too many or too few", tt, worst)
 			}
 		})
 	}

@@ -24,7 +24,7 @@ type figure struct {
 // measured is something that is measured again and again, in turn with others.
 type measured struct {
 	figure
-	prepare func(times int) // is not measured; may be nil
+	prepare func() // is not measured; may be nil
 	do      func(times int) (took time.Duration)
 	rest    func() // is called after do, and its time counts as cpu only; may be nil
 	// parallel says that it runs on all cores. A measurement counts only if it has
@@ -120,7 +120,7 @@ func (m *measured) again() {
 func (m *measured) measure() cost {
 	var before, after runtime.MemStats
 	if m.prepare != nil {
-		m.prepare(m.times)
+		m.prepare()
 	}
 	runtime.ReadMemStats(&before)
 	begin, cpu := time.Now(), cpuTime()

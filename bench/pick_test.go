@@ -74,6 +74,10 @@ func (c calling) do(times int) time.Duration {
 	if c.parallel {
 		cores = runtime.GOMAXPROCS(0)
 	}
+	measured := c.alone
+	if c.done {
+		measured = c.withDone
+	}
 	took := make([]time.Duration, cores)
 	var missing atomic.Int32
 	missing.Store(int32(cores))
@@ -83,18 +87,11 @@ func (c calling) do(times int) time.Duration {
 			missing.Add(-1)
 			for missing.Load() > 0 {
 			}
-			took[core] = c.on((times + cores - 1) / cores)
+			took[core] = measured((times + cores - 1) / cores)
 		})
 	}
 	running.Wait()
 	return slices.Max(took)
-}
-
-func (c calling) on(times int) time.Duration {
-	if c.done {
-		return c.withDone(times)
-	}
-	return c.alone(times)
 }
 
 func (c calling) withDone(times int) time.Duration {

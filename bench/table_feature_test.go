@@ -71,7 +71,7 @@ func measureFeatures(t *testing.T, costs results, variants []policy, n int) {
 	for _, p := range variants {
 		each = append(each, &measured{
 			figure: figure{p.name, bothParallel.name, n}, parallel: !seldom(p), times: max(leastPicks, picksOfEach*n), rounds: featureRounds,
-			prepare: func(int) { become(p) }, do: here.do,
+			prepare: func() { become(p) }, do: here.do,
 		})
 	}
 	costs.add(each)

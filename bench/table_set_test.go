@@ -83,7 +83,7 @@ func measureChange(t *testing.T, costs results, c change, n int) {
 
 // collect collects the garbage before a measurement, so that nobody pays for that of
 // others.
-func collect(int) { runtime.GC() }
+func collect() { runtime.GC() }
 
 func judgeSets(t *testing.T, costs results) {
 	costs.faster(t, 50, bringUp, 10_000)
