@@ -3,6 +3,7 @@ package balancer
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -268,6 +269,17 @@ func TestEjectionEndsWithoutUnaryCalls(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		b.wantSuspects()
+	})
+}
+
+// An ejection may last for ever.
+func TestEjectionForEver(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}, ejecting(func(e *Ejection) { e.BaseTime, e.MaxTime = math.MaxInt64, math.MaxInt64 }), withoutStalls), fourServers...)
+		calls := b.load(1000, 20*time.Second, always("a", refusing))
+		if n := between(calls, "a", time.Second, 20*time.Second); n > 0 {
+			t.Errorf("a was called %d times after it was ejected", n)
+		}
 	})
 }
 
