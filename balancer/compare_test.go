@@ -8,25 +8,6 @@ import (
 	"time"
 )
 
-// From the first 64 successes on the number of calls is an estimate, also if none of the
-// others is in the sample.
-func TestFromWhenOnCallsAreEstimated(t *testing.T) {
-	for _, tt := range []struct {
-		counted counts
-		want    float64
-	}{
-		{counts{good: oneByOne - 1, failed: 100}, 0},
-		{counts{late: 100}, 0},
-		{counts{good: oneByOne}, unseen},
-		{counts{samples: 1}, sampledOf + unseen},
-		{counts{good: oneByOne, samples: 3}, 3*sampledOf + unseen},
-	} {
-		if got := tt.counted.since(counts{}).estimated; got != tt.want {
-			t.Errorf("of %+v %v are an estimate, want %v", tt.counted, got, tt.want)
-		}
-	}
-}
-
 // Nobody is ejected because its good answers come late, when calls begin to fail as
 // often as everybody's and fail at once.
 func TestSlowIsNotFailing(t *testing.T) {
@@ -53,7 +34,7 @@ func TestSlowIsNotFailing(t *testing.T) {
 	})
 }
 
-// Where answers are counted one by one, few are enough to find who fails.
+// Few answers are enough to find who fails.
 func TestFewAnswersAreEnough(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.up(configWith(RoundRobin{}, ejecting(bySharesOnly)), "a", "b")
@@ -137,21 +118,15 @@ func TestBurstsOfFailures(t *testing.T) {
 	}
 }
 
-// window is what is known of so many calls that each fail with probability p, where so
-// many answers are counted one by one.
-func window(rng *rand.Rand, calls int, p float64, each uint32) record {
-	var now counts
+// window is what is known of so many calls that each fail with probability p.
+func window(rng *rand.Rand, calls int, p float64) record {
+	r := record{calls: float64(calls)}
 	for range calls {
-		switch {
-		case rng.Float64() < p:
-			now.failed++
-		case now.good < each:
-			now.good++
-		case rng.IntN(sampledOf) == 0:
-			now.samples++
+		if rng.Float64() < p {
+			r.failed++
 		}
 	}
-	return now.since(counts{})
+	return r
 }
 
 // What chance explains of the number of failures is as much as it makes of it.
@@ -159,22 +134,20 @@ func TestDeviation(t *testing.T) {
 	const runs, calls = 2000, 2000
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, p := range []float64{0.02, 0.3, 0.7} {
-		for _, each := range []uint32{0, calls} {
-			var sum, squares, predicted float64
-			for range runs {
-				r := window(rng, calls, p, each)
-				surplus := r.surplus(p)
-				sum, squares, predicted = sum+surplus, squares+surplus*surplus, predicted+r.deviation(p)/runs
-			}
-			if got := math.Sqrt(squares/runs - (sum/runs)*(sum/runs)); math.Abs(got-predicted) > got/10 {
-				t.Errorf("share %v, %d counted one by one: deviates by %.2f, and %.2f is predicted", p, each, got, predicted)
-			}
+		var sum, squares, predicted float64
+		for range runs {
+			r := window(rng, calls, p)
+			surplus := r.surplus(p)
+			sum, squares, predicted = sum+surplus, squares+surplus*surplus, predicted+r.deviation(p)/runs
+		}
+		if got := math.Sqrt(squares/runs - (sum/runs)*(sum/runs)); math.Abs(got-predicted) > got/10 {
+			t.Errorf("share %v: deviates by %.2f, and %.2f is predicted", p, got, predicted)
 		}
 	}
 }
 
 // Of instances that fail alike none is ejected, whoever has how many calls, and one that
-// fails much more is found nearly as often as if each of its calls were counted.
+// fails much more is found.
 func TestChanceEjectsNobody(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	e := Ejection{}.orDefault()
@@ -183,33 +156,28 @@ func TestChanceEjectsNobody(t *testing.T) {
 		{270, 26}, {26, 270}, {1000, 100}, {100, 1000}, {150, 1500}, {300, 30, 30, 30, 30}, {2000, 200, 200, 200, 200}, {100, 20, 1000, 1000},
 	} {
 		for _, p := range []float64{0.1, 0.3, 0.5, 0.9} {
-			runs := 4000 / len(calls)
-			// in counts those that are ejected, and how often the first would be if it failed more.
-			in := func(each uint32) (wrong, found int) {
-				for range runs {
-					var windows []record
-					var all record
-					for _, n := range calls {
-						w := window(rng, n, p, each)
-						windows, all = append(windows, w), all.plus(w)
-					}
-					for _, w := range windows {
-						if e.outlies(w, all.minus(w)) {
-							wrong++
-						}
-					}
-					if e.outlies(window(rng, calls[0], p+0.25, each), all.minus(windows[0])) {
-						found++
+			wrong, found, runs := 0, 0, 4000/len(calls)
+			for range runs {
+				var windows []record
+				var all record
+				for _, n := range calls {
+					w := window(rng, n, p)
+					windows, all = append(windows, w), all.plus(w)
+				}
+				for _, w := range windows {
+					if e.outlies(w, all.minus(w)) {
+						wrong++
 					}
 				}
-				return wrong, found
+				if e.outlies(window(rng, calls[0], p+0.25), all.minus(windows[0])) {
+					found++
+				}
 			}
-			wrong, found := in(oneByOne)
 			if wrong > 4000/200 {
 				t.Errorf("of %v calls %v fail: %d of %d are ejected", calls, p, wrong, runs*len(calls))
 			}
-			if _, most := in(math.MaxUint32); found < most/2 {
-				t.Errorf("of %v calls %v fail, and of the first 0.25 more: ejected in %d of %d, and in %d if each is counted", calls, p, found, runs, most)
+			if calls[0] >= 100 && calls[1] >= 100 && p+0.25 <= 1 && found < runs*4/5 {
+				t.Errorf("of %v calls %v fail, and of the first 0.25 more: ejected in %d of %d", calls, p, found, runs)
 			}
 		}
 	}

@@ -20,10 +20,9 @@ import (
 //
 // An instance is ejected after ConsecutiveFailures in a row, and when its share of
 // failures over an Interval is above that of all others by more than Tolerance and
-// by more than chance explains (three standard deviations). Counted are each failure, the
-// first 64 successes of an instance in an Interval, and of its others one in 8, which stands
-// for all. Calls that were made while ejection was off do not count, nor do those of an
-// instance that ended before it came back.
+// by more than chance explains (three standard deviations). Calls that were made while
+// ejection was off do not count, nor do those of an instance that ended before it came
+// back.
 //
 // When the time of an ejected instance is over it is tried with one call at a time, or
 // after 10 seconds with another one; after as many successes in a row as Trials says it
@@ -98,17 +97,14 @@ func (e Ejection) orDefault() Ejection {
 }
 
 // record is how many calls an instance has had and how many of them failed.
-type record struct {
-	calls, failed float64
-	estimated     float64 // of how many calls the number may be an estimate
-}
+type record struct{ calls, failed float64 }
 
 func (r record) plus(o record) record {
-	return record{r.calls + o.calls, r.failed + o.failed, r.estimated + o.estimated}
+	return record{r.calls + o.calls, r.failed + o.failed}
 }
 
 func (r record) minus(o record) record {
-	return record{r.calls - o.calls, r.failed - o.failed, r.estimated - o.estimated}
+	return record{r.calls - o.calls, r.failed - o.failed}
 }
 
 func (r record) share() float64 { return r.failed / max(1, r.calls) }
@@ -117,10 +113,8 @@ func (r record) share() float64 { return r.failed / max(1, r.calls) }
 func (r record) surplus(p float64) float64 { return r.failed - p*r.calls }
 
 // deviation is the standard deviation of the surplus if each call fails with
-// probability p; that the number of calls is an estimate adds to it.
-func (r record) deviation(p float64) float64 {
-	return math.Sqrt(p*(1-p)*r.calls + p*p*(sampledOf-1)*r.estimated)
-}
+// probability p.
+func (r record) deviation(p float64) float64 { return math.Sqrt(p * (1 - p) * r.calls) }
 
 // outlies says whether one fails more than the others, beyond the tolerance and
 // beyond what chance explains: three standard deviations of what it has failed more
@@ -144,7 +138,7 @@ func (e *engine) compare(now time.Duration) {
 		h := &c.health
 		ended := c.counts()
 		h.window = ended.since(h.counted)
-		e.countFrom(c, ended)
+		h.counted = ended
 		if h.suspect {
 			continue
 		}

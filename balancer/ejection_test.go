@@ -412,7 +412,7 @@ func TestSuccessEndsARowOfAnotherConnection(t *testing.T) {
 			}
 			b.pass()
 			for _, done := range late {
-				if again := b.find("a", "").conn.dones[uncounted][unsampled]; fails == "the old one" {
+				if again := b.find("a", "").conn.dones[uncounted][1]; fails == "the old one" {
 					done(unavailable)
 					again(answeredOK)
 				} else {

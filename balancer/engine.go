@@ -65,6 +65,7 @@ type engine struct {
 	rebuilt  time.Duration // when the snapshot was made
 	slowing  bool          // somebody starts slowly
 	metrics  metrics
+	answers  *answers // where the next instances have theirs counted
 
 	// goroutines are those that wake idle children, and the timer. Close waits.
 	goroutines sync.WaitGroup
@@ -174,7 +175,7 @@ func (e *engine) configure(cfg *config) {
 		h := &c.health
 		if !before.ejection.on() { // what was before does not count
 			c.tally.consecutive.Store(0)
-			e.countFrom(c, c.counts())
+			h.counted = c.counts()
 		}
 		if before.stall.Off != cfg.stall.Off {
 			h.pulse = pulse{heard: now}

@@ -25,7 +25,6 @@ type health struct {
 
 	window  record // since the comparison with the others before, or the end of an ejection
 	counted counts // until then
-	toCount uint32 // answers that were to be counted one by one so far
 	pulse   pulse
 }
 
@@ -118,7 +117,7 @@ func (e *engine) reinstate(c *child, why string) {
 	h.pulse = pulse{heard: e.now()}
 	c.tally.forgive()
 	if h.why == failing {
-		e.countFrom(c, c.counts())
+		h.counted = c.counts()
 	}
 	e.note(c)
 	e.rerank(c)
@@ -141,6 +140,7 @@ func (e *engine) rerank(c *child) {
 // to look again soon.
 func (e *engine) examine(c *child, now time.Duration) (active bool) {
 	h := &c.health
+	c.collect()
 	picked := c.conn.onPick.Load()&takeTime == 0
 	asked := picked && c.conn.asked.Load()
 	answered := c.conn.onAnswer.Load()&sayAlive == 0
@@ -212,26 +212,28 @@ func (e *engine) note(c *child) {
 		todo |= countHand
 	}
 	if e.config.ejection.on() {
-		todo |= sampleAnswers
+		todo |= countEnd
+		e.enroll(c)
 	}
 	c.conn.prepare(todo)
 	set(&c.conn.onPick, countHand, counts)
-	set(&c.conn.onPick, sampleAnswers, e.config.ejection.on())
+	set(&c.conn.onPick, countEnd, e.config.ejection.on())
 	set(&c.conn.onPick, countPicks, e.metrics.listened)
 	set(&c.conn.onPick, timeSome, e.timing()&timeSome != 0)
 	c.noteRow()
 }
 
-// countFrom begins what c is compared by next.
-func (e *engine) countFrom(c *child, ended counts) {
-	c.health.counted = ended
-	e.countNext(c)
-}
-
-// countNext lets c's next answers be counted one by one, if answers are to be counted.
-func (e *engine) countNext(c *child) {
-	if c.conn != nil && e.config.ejection.on() {
-		c.health.toCount += c.conn.setLeft(oneByOne)
+// enroll sees to it that the answers to c's calls can be counted.
+func (e *engine) enroll(c *child) {
+	if c.answers == nil {
+		if e.answers == nil || e.answers.used == answersOf {
+			e.answers = newAnswers()
+		}
+		c.answers, c.column = e.answers, e.answers.used
+		e.answers.used++
+	}
+	if c.conn.answers == nil {
+		c.conn.answers, c.conn.column = c.answers, c.column
 	}
 }
 

@@ -28,14 +28,14 @@ func TestLeastRequestFillsUpByWeight(t *testing.T) {
 
 // Of those that are equal for their share the first that is drawn is picked.
 func TestLeastRequestKnowsEqualLoads(t *testing.T) {
-	for _, tt := range []struct{ light, heavy uint32 }{{1, 2}, {1, 3}, {2, 3}, {7, 11}, {1, 1<<32 - 1}} {
+	for _, tt := range []struct{ light, heavy uint32 }{{1, 2}, {1, 3}, {2, 3}, {7, 11}, {1, maxHand}} {
 		s := scheduled(LeastRequest{ChoiceCount: 10}, nil, tt.light, tt.heavy).(*leastLoaded)
 		s.equal = true // draw both, the first one in half of the draws
 		for i := range s.all {
 			s.all[i].own, s.all[i].other = 0, i
 		}
-		s.all[0].tally.hand.Store(uint64(tt.light))
-		s.all[1].tally.hand.Store(uint64(tt.heavy))
+		s.all[0].tally.calls.Store(uint64(tt.light))
+		s.all[1].tally.calls.Store(uint64(tt.heavy))
 		if got := count(draw(s, 1000))["a"]; got < 350 || got > 650 {
 			t.Errorf("shares of %d and %d, as many calls in hand: the first got %d of 1000", tt.light, tt.heavy, got)
 		}

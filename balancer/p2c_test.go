@@ -293,7 +293,7 @@ func TestP2CCountsStreamsByTheirNumber(t *testing.T) {
 			done(gbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
 		}
 		for _, c := range b.order {
-			if peak, usual, hand := c.tally.peak.Load(), c.tally.usual.Load(), c.tally.hand.Load(); peak != 0 || usual != 0 || hand != 0 {
+			if peak, usual, hand := c.tally.peak.Load(), c.tally.usual.Load(), c.tally.inHand(); peak != 0 || usual != 0 || hand != 0 {
 				t.Errorf("%s: peak %d, usual %d and %x in hand after streams only", c.id, peak, usual, hand)
 			}
 		}
@@ -312,10 +312,10 @@ func TestP2CComparesWhatIsLarge(t *testing.T) {
 		{state{1, 0, 1}, state{1, 0, 2}},
 		{state{1, 0, math.MaxInt64 - 1}, state{1, 0, math.MaxInt64}},
 		{state{1, 1, math.MaxInt64}, state{1, 2, math.MaxInt64}},
-		{state{1, math.MaxUint32 - 1, math.MaxInt64}, state{1, math.MaxUint32, math.MaxInt64}},
+		{state{1, maxHand - 1, math.MaxInt64}, state{1, maxHand, math.MaxInt64}},
 		{state{1, 1 << 20, time.Hour}, state{1, 0, math.MaxInt64}},
-		{state{1, 0, time.Hour}, state{math.MaxUint32, 1 << 31, time.Hour}},
-		{state{math.MaxUint32, 1 << 31, time.Hour}, state{1, math.MaxUint32, time.Hour}},
+		{state{1, 0, time.Hour}, state{math.MaxUint32, 1 << 20, time.Hour}},
+		{state{math.MaxUint32, 1 << 20, time.Hour}, state{1, maxHand, time.Hour}},
 		{state{math.MaxUint32, 1, time.Hour}, state{1, 1 << 13, time.Hour}},
 		{state{math.MaxUint32, 1, time.Hour}, state{math.MaxUint32, 3, time.Hour}},
 		{state{2, 4, time.Second}, state{1, 3, time.Second}},
@@ -323,7 +323,7 @@ func TestP2CComparesWhatIsLarge(t *testing.T) {
 	} {
 		s := scheduled(P2C{}, nil, tt.better.weight, tt.other.weight).(*twoChoices)
 		for i, state := range []state{tt.better, tt.other} {
-			s.all[i].tally.hand.Store(uint64(state.hand))
+			s.all[i].tally.calls.Store(uint64(state.hand))
 			s.all[i].tally.peak.Store(int64(state.peak))
 		}
 		// With weights one may be drawn with itself, and with weights like these nearly

@@ -45,9 +45,9 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	case todo&seldom(dice) != 0:
 		return p.use(c, info, rec, dice), nil
 	case todo == 0 && rec == nil:
-		return c.result(c.dones[uncounted][unasked]), nil
+		return c.result(c.dones[uncounted][0]), nil
 	}
-	note := noted{sampling: samplingOf(todo, dice)}
+	note := noted{counted: countsEnd(todo)}
 	if todo&countHand != 0 {
 		if rec == nil {
 			note.kind = p.kinds.expected(info.FullMethodName)
@@ -92,7 +92,7 @@ func (p *picker) choose(s *snapshot, info gbalancer.PickInfo, rec *pick.Record) 
 // use returns what Pick returns for this connection.
 func (p *picker) use(c *conn, info gbalancer.PickInfo, rec *pick.Record, dice uint64) gbalancer.PickResult {
 	todo := c.onPick.Load()
-	note := noted{sampling: samplingOf(todo, dice)}
+	note := noted{counted: countsEnd(todo)}
 	if todo&countHand != 0 {
 		note.kind = p.kind(info.FullMethodName, rec)
 	}
@@ -173,7 +173,6 @@ func (t *trial) begin(info gbalancer.PickInfo, rec *pick.Record) gbalancer.PickR
 	}
 	c.tally.enter(note.kind)
 	return c.result(func(info gbalancer.DoneInfo) {
-		c.tally.leave(note.kind)
 		_, o := c.judged(&info, nil, note)
 		tried(o)
 	})

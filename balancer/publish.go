@@ -61,11 +61,7 @@ func (c *child) rank() uint32 {
 
 func (e *engine) gain(c *child, sc gbalancer.SubConn) {
 	if c.conn == nil || c.conn.subConn != sc {
-		if c.conn != nil {
-			c.health.toCount += c.conn.setLeft(0)
-		}
 		c.conn, c.edition = newConn(c, sc), 0
-		e.countNext(c)
 	}
 	e.meet(c)
 	e.note(c)

@@ -102,50 +102,60 @@ func TestCloseBesideCalls(t *testing.T) {
 	})
 }
 
-// Counters wrap round after some billions of calls. What connections of before have
-// counted is not lost.
+// Counters wrap round after some billions of calls, and the answers in a tally after some
+// millions.
 func TestCountsWrap(t *testing.T) {
-	c := child{tally: new(tally)}
-	c.conn = newConn(&c, nil)
-	c.health.toCount = 1<<32 - 1 + c.conn.setLeft(oneByOne)
+	c := child{tally: new(tally), answers: newAnswers()}
+	conn := newConn(&c, nil)
+	conn.answers = c.answers
+	for i := range c.answers.rows {
+		c.answers.rows[i][0].Store(1<<32 - 1)
+	}
+	c.tally.calls.Store(maxAnswers * oneAnswer)
 	c.tally.failed.Store(1<<32 - 1)
-	c.tally.samples.Store(1<<32 - 1)
 	before := c.counts()
 	for range 3 {
-		c.conn.takeOne()
-		c.tally.samples.Add(1)
+		conn.answered(noted{counted: 1})
+		c.tally.enter(unaryCall)
+		conn.answered(noted{counted: 1, kind: unaryCall})
 		c.tally.fail()
 	}
-	if got := c.counts().since(before); got != (record{calls: 6 + 3*sampledOf, failed: 3, estimated: 3*sampledOf + unseen}) {
+	if got := c.counts().since(before); got != (record{calls: 9, failed: 3}) {
 		t.Errorf("counted %+v", got)
+	}
+	for range 10 {
+		c.tally.calls.Add(maxAnswers * oneAnswer)
+		c.collect()
+	}
+	if got := c.counts().since(before); got != (record{calls: 9 + 10*maxAnswers, failed: 3}) {
+		t.Errorf("counted %+v", got)
+	}
+	if c.tally.inHand() != 0 || c.tally.waiting() != 0 {
+		t.Errorf("%d calls are in hand, %d wait", c.tally.inHand(), c.tally.waiting())
 	}
 }
 
-// Of answers that come at the same time none is left out, and what else is to be done
-// when a call was answered is not lost.
+// Of answers that come at the same time none is left out.
 func TestAnswersAtOnceAreCounted(t *testing.T) {
-	const goroutines, each = 2, 1 << 19
-	c := child{tally: new(tally)}
-	c.conn = newConn(&c, nil)
-	c.conn.setLeft(goroutines * each)
+	const goroutines, each = 4, 100_000
+	c := child{tally: new(tally), answers: newAnswers(), column: 3}
+	conn := newConn(&c, nil)
+	conn.answers, conn.column = c.answers, c.column
 	var running sync.WaitGroup
 	for range goroutines {
 		running.Go(func() {
 			for range each {
-				c.conn.takeOne()
+				conn.answered(noted{counted: 1})
+				c.tally.enter(streamCall)
+				conn.answered(noted{counted: 1, kind: streamCall})
+				c.tally.enter(unaryCall)
+				conn.answered(noted{kind: unaryCall})
 			}
 		})
 	}
-	running.Go(func() {
-		for range each {
-			if c.conn.onAnswer.Or(endRow); c.conn.onAnswer.And(^endRow)&endRow == 0 {
-				t.Error("a row of failures that is to be ended is forgotten")
-				return
-			}
-		}
-	})
-	if running.Wait(); c.conn.left() != 0 {
-		t.Errorf("%d of %d were not counted", c.conn.left(), goroutines*each)
+	running.Wait()
+	if got := c.counts(); got != (counts{answered: 2 * goroutines * each}) || c.tally.inHand() != 0 || c.tally.waiting() != 0 {
+		t.Errorf("counted %+v, %d in hand, %d wait", got, c.tally.inHand(), c.tally.waiting())
 	}
 }
 

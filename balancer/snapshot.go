@@ -24,11 +24,11 @@ const (
 
 // What Pick has to do for a connection besides returning it.
 const (
-	takeTime      uint32 = 1 << iota // of the next unary call
-	countHand                        // count the calls in hand
-	countPicks                       // count the pick
-	sampleAnswers                    // let the answers of some calls stand for all
-	timeSome                         // take the time of another unary call, which is drawn by its dice
+	takeTime   uint32 = 1 << iota // of the next unary call
+	countHand                     // count the calls in hand
+	countPicks                    // count the pick
+	countEnd                      // count how the call ends
+	timeSome                      // take the time of another unary call, which is drawn by its dice
 )
 
 // seldom is what few of the picks with such dice have to do.
@@ -43,7 +43,6 @@ func seldom(dice uint64) uint32 {
 const (
 	sayAlive uint32 = 1 << iota // clear this
 	endRow                      // of failures
-	oneLeft                     // from this bit on: how many answers are still to be counted one by one
 )
 
 // conn is a ready connection to an instance, with everything that a pick of it
@@ -54,26 +53,27 @@ type conn struct {
 	rank     atomic.Uint32
 	onPick   atomic.Uint32
 	onAnswer atomic.Uint32
-	asked    atomic.Bool // the call of which the time was taken was unary
+	column   uint16 // in answers
 	subConn  gbalancer.SubConn
 	tally    *tally
+	answers  *answers // the child's
 	// dones are for calls without a record, as far as prepared. Those of calls that are not
 	// counted in hand are in the first cache line as well.
-	dones [len(inHand)][samplings]func(gbalancer.DoneInfo)
+	dones [len(inHand)][2]func(gbalancer.DoneInfo)
 
+	asked  atomic.Bool // the call of which the time was taken was unary
 	child  *child
 	target pick.Target
 	watch  stopwatch
-	_      [56]byte // so that its size is a power of two, which Go aligns to cache lines
+	_      [64]byte // so that its size is a power of two, which Go aligns to cache lines
 }
 
 func newConn(c *child, sc gbalancer.SubConn) *conn {
 	conn := &conn{subConn: sc, child: c, tally: c.tally, target: pick.Target{ID: c.id, Life: c.life, Addr: c.address}}
 	// What busy connections use in turn mostly lies in one cache line if it is small and
 	// made together.
-	conn.dones[uncounted][unasked] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{}) }
-	conn.dones[uncounted][unsampled] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{sampling: unsampled}) }
-	conn.dones[uncounted][sampled] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{sampling: sampled}) }
+	conn.dones[uncounted][0] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{}) }
+	conn.dones[uncounted][1] = func(info gbalancer.DoneInfo) { conn.ended(&info, noted{counted: 1}) }
 	conn.onPick.Store(takeTime)
 	conn.onAnswer.Store(sayAlive)
 	return conn
@@ -82,17 +82,14 @@ func newConn(c *child, sc gbalancer.SubConn) *conn {
 // prepare makes the Dones of picks that have so much to do. Most connections need few
 // of them, and of many connections what is not needed is in the way.
 func (c *conn) prepare(todo uint32) {
-	kinds, samples := uncounted, unasked
+	kinds := uncounted
 	if todo&countHand != 0 {
 		kinds = unaryCall
 	}
-	if todo&sampleAnswers != 0 {
-		samples = sampled
-	}
 	for kind := range kinds + 1 {
-		for sampling := range samples + 1 {
-			if call := (noted{kind: kind, sampling: sampling}); c.dones[kind][sampling] == nil {
-				c.dones[kind][sampling] = func(info gbalancer.DoneInfo) { c.ended(&info, call) }
+		for counted := range countsEnd(todo) + 1 {
+			if call := (noted{kind: kind, counted: counted}); c.dones[kind][counted] == nil {
+				c.dones[kind][counted] = func(info gbalancer.DoneInfo) { c.ended(&info, call) }
 			}
 		}
 	}
@@ -101,20 +98,22 @@ func (c *conn) prepare(todo uint32) {
 // noted is what is counted of a call. It has no more than four fields, so that it is
 // passed in registers.
 type noted struct {
-	began    time.Duration // on the engine's clock, 0 if it is not timed
-	attempt  int32         // its number in the call's record, if it has one
-	kind     callKind      // in hand
-	sampling sampling
+	began   time.Duration // on the engine's clock, 0 if it is not timed
+	attempt int32         // its number in the call's record, if it has one
+	kind    callKind      // in hand
+	counted uint8         // countsEnd
 }
+
+// countsEnd is 1 if of a call for which so much is to be done at the pick it counts how it
+// ends, else 0.
+func countsEnd(todo uint32) uint8 { return uint8(todo / countEnd & 1) }
 
 // ended takes note of how a call without a record has ended.
 func (c *conn) ended(info *gbalancer.DoneInfo, call noted) {
-	c.tally.leave(call.kind)
-	switch {
-	case call.began != 0 || !plain(info):
-		c.judged(info, nil, call)
-	case call.sampling == sampled || c.onAnswer.Load() != 0:
+	if call.began == 0 && plain(info) {
 		c.answered(call)
+	} else {
+		c.judged(info, nil, call)
 	}
 }
 
@@ -131,10 +130,12 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 	if marks.Closing && o == bad {
 		o = moot // it says so itself
 	}
-	switch {
-	case o == good:
+	if o == good {
 		c.answered(call)
-	case o == bad && call.sampling != unasked:
+	} else {
+		c.tally.leave(call.kind)
+	}
+	if o == bad && call.counted != 0 {
 		c.tally.fail()
 		set(&c.onAnswer, endRow, true)
 		c.child.engine.failed(c)
@@ -154,49 +155,29 @@ func (c *conn) judged(info *gbalancer.DoneInfo, ctx context.Context, call noted)
 
 // answered does what is to be done when a call was answered.
 func (c *conn) answered(call noted) {
-	switch {
-	case call.sampling == unasked:
-	case c.takeOne():
-	case c.rank.Load() == rankLost:
-		c.tally.late.Add(1)
-	case call.sampling == sampled:
-		c.tally.samples.Add(1)
+	if call.kind != uncounted {
+		c.tally.calls.Add(uint64(call.counted)*oneAnswer - inHand[call.kind])
+	} else if call.counted != 0 {
+		c.answers.add(c.column)
 	}
-	if c.onAnswer.Load()&endRow != 0 {
-		if c.rank.Load() != rankLost {
-			c.onAnswer.And(^endRow)
-		}
-		if c.rank.Load() == rankLost { // whose calls cannot know when others fail
-			c.onAnswer.Or(endRow)
-		}
-		c.tally.consecutive.Store(0) // not before: who fails does not set what is still set
-	}
-	c.alive()
-}
-
-// takeOne counts an answer if one is left that is counted for itself.
-func (c *conn) takeOne() bool {
-	for {
-		switch todo := c.onAnswer.Load(); {
-		case todo < oneLeft:
-			return false
-		case c.onAnswer.CompareAndSwap(todo, todo-oneLeft):
-			return true
-		}
+	if c.onAnswer.Load() != 0 {
+		c.endRow()
+		c.alive()
 	}
 }
 
-// left is how many answers are still to be counted one by one.
-func (c *conn) left() uint32 { return c.onAnswer.Load() / oneLeft }
-
-// setLeft sets how many, and returns how many more these are than before.
-func (c *conn) setLeft(n uint32) (more uint32) {
-	for {
-		todo := c.onAnswer.Load()
-		if c.onAnswer.CompareAndSwap(todo, todo%oneLeft+n*oneLeft) {
-			return n - todo/oneLeft
-		}
+// endRow ends a row of failures if there is one.
+func (c *conn) endRow() {
+	if c.onAnswer.Load()&endRow == 0 {
+		return
 	}
+	if c.rank.Load() != rankLost {
+		c.onAnswer.And(^endRow)
+	}
+	if c.rank.Load() == rankLost { // whose calls cannot know when others fail
+		c.onAnswer.Or(endRow)
+	}
+	c.tally.consecutive.Store(0) // not before: who fails does not set what is still set
 }
 
 func (c *conn) alive() {
@@ -208,7 +189,7 @@ func (c *conn) alive() {
 // unrecorded is what Pick returns for a call without a record.
 func (c *conn) unrecorded(call noted) gbalancer.PickResult {
 	c.tally.enter(call.kind)
-	return c.result(c.dones[call.kind][call.sampling])
+	return c.result(c.dones[call.kind][call.counted])
 }
 
 // stopwatch measures a call without a record. There is one for each connection, so that
@@ -248,7 +229,6 @@ func (c *conn) recorded(ctx context.Context, rec *pick.Record, note noted, ended
 	c.tally.enter(note.kind)
 	note.attempt = int32(rec.Begin(&c.target))
 	return c.result(func(info gbalancer.DoneInfo) {
-		c.tally.leave(note.kind)
 		attempt := int(note.attempt)
 		if ended == nil && note.began == 0 && plain(&info) {
 			c.answered(note)

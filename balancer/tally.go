@@ -16,9 +16,10 @@ import (
 // tally is what is counted of one instance's calls, as far as somebody wants to
 // know. It has a cache line of its own.
 type tally struct {
-	hand        atomic.Uint64 // calls in hand: all in the low half, the unary ones in the high half
-	samples     atomic.Uint32 // answered calls that stand for sampledOf each
-	late        atomic.Uint32 // answered calls on connections that were lost
+	// calls are those in hand, and the answers of calls that were, counted together so that it
+	// costs no more than one: handBits for all in hand, as many for the unary ones, and in the
+	// rest the answers.
+	calls       atomic.Uint64
 	failed      atomic.Uint32 // calls that speak against the instance
 	consecutive atomic.Uint32 // failures since the last good one
 
@@ -29,8 +30,16 @@ type tally struct {
 	usual    atomic.Int64 // moving average of answers
 	picked   atomic.Int64 // when the instance was last picked, if picks are measured
 
-	_ [4]byte
+	_ [16]byte
 }
+
+// How calls are divided, from the lowest bit on.
+const (
+	handBits   = 21 // two million calls in hand of one instance
+	oneAnswer  = 1 << (2 * handBits)
+	maxHand    = 1<<handBits - 1
+	maxAnswers = 1<<(64-2*handBits) - 1
+)
 
 // callKind is how a call is counted in hand.
 type callKind uint8
@@ -41,24 +50,25 @@ const (
 	unaryCall
 )
 
-// inHand is what a call of each kind adds to hand.
-var inHand = [...]uint64{uncounted: 0, streamCall: 1, unaryCall: 1 + 1<<32}
+// inHand is what a call of each kind adds to calls.
+var inHand = [...]uint64{uncounted: 0, streamCall: 1, unaryCall: 1 + 1<<handBits}
 
 // enter and leave count a call in hand.
 func (t *tally) enter(kind callKind) {
 	if kind != uncounted {
-		t.hand.Add(inHand[kind])
+		t.calls.Add(inHand[kind])
 	}
 }
 
 func (t *tally) leave(kind callKind) {
 	if kind != uncounted {
-		t.hand.Add(-inHand[kind])
+		t.calls.Add(-inHand[kind])
 	}
 }
 
-func (t *tally) inHand() uint32  { return uint32(t.hand.Load()) }
-func (t *tally) waiting() uint32 { return uint32(t.hand.Load() >> 32) }
+func (t *tally) inHand() uint32   { return uint32(t.calls.Load() & maxHand) }
+func (t *tally) waiting() uint32  { return uint32(t.calls.Load() >> handBits & maxHand) }
+func (t *tally) answered() uint32 { return uint32(t.calls.Load() / oneAnswer) }
 
 // outcome is what a call says about the instance that it went to.
 type outcome uint8
@@ -95,75 +105,32 @@ func timedOut(code codes.Code, ctx context.Context) bool {
 	return (code == codes.DeadlineExceeded || code == codes.Canceled) && ctx != nil && context.Cause(ctx) == pick.ErrTimeout
 }
 
-// Counting each answer costs more than it tells, and an estimate of few is rough: so many
-// are counted one by one between two comparisons with the others, and of the rest one of
-// sampledOf, which stands for all.
-const (
-	oneByOne  = 64
-	sampledOf = 8
-)
-
-// sampling is whether it counts how a call ends, and if it is answered, whether that is in
-// the sample of those that are not counted one by one. The pick decides it.
-type sampling uint8
-
-const (
-	unasked sampling = iota
-	unsampled
-	sampled
-	samplings
-)
-
-// samplingOf is that of a call with these dice for which so much is to be done at the
-// pick.
-func samplingOf(todo uint32, dice uint64) sampling {
-	switch {
-	case todo&sampleAnswers == 0:
-		return unasked
-	case mix(dice) < math.MaxUint64/sampledOf:
-		return sampled
-	default:
-		return unsampled
-	}
-}
-
-// mix makes numbers that differ little differ in all bits (the last steps of
-// SplitMix64).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 // fail counts a call that speaks against the instance.
 func (t *tally) fail() {
 	t.failed.Add(1)
 	t.consecutive.Add(1)
 }
 
-// counts is a reading of what has ended how.
-type counts struct{ good, late, samples, failed uint32 }
+// counts is a reading of how many calls have ended how.
+type counts struct{ answered, failed uint32 }
 
+// counts is what was counted of c's calls.
 func (c *child) counts() counts {
-	now := counts{c.health.toCount, c.tally.late.Load(), c.tally.samples.Load(), c.tally.failed.Load()}
-	if c.conn != nil {
-		now.good -= c.conn.left()
+	c.collect()
+	now := counts{c.answered, c.tally.failed.Load()}
+	if c.answers != nil {
+		now.answered += c.answers.of(c.column)
 	}
 	return now
 }
 
-// unseen is of how many answers more than its own the number may be an estimate that is
-// made from a sample: one that has become too small by chance does not say so.
-const unseen = 2 * sampledOf
+// collect takes over answers from c's tally, before there are more than fit.
+func (c *child) collect() { c.answered += (c.tally.answered() - c.answered) & maxAnswers }
 
 // since is what has been added to an earlier reading.
 func (now counts) since(earlier counts) record {
-	good, samples, failed := now.good-earlier.good, sampledOf*float64(now.samples-earlier.samples), float64(now.failed-earlier.failed)
-	r := record{calls: failed + float64(good) + float64(now.late-earlier.late) + samples, failed: failed}
-	if good >= oneByOne || samples > 0 {
-		r.estimated = samples + unseen
-	}
-	return r
+	failed := float64(now.failed - earlier.failed)
+	return record{float64(now.answered-earlier.answered) + failed, failed}
 }
 
 // The moving averages of latency.
