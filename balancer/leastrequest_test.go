@@ -29,7 +29,7 @@ func TestLeastRequestFillsUpByWeight(t *testing.T) {
 // Of those that are equal for their share the first that is drawn is picked.
 func TestLeastRequestKnowsEqualLoads(t *testing.T) {
 	for _, tt := range []struct{ light, heavy uint32 }{{1, 2}, {1, 3}, {2, 3}, {7, 11}, {1, maxHand}} {
-		s := scheduled(LeastRequest{ChoiceCount: 10}, nil, tt.light, tt.heavy).(*leastLoaded)
+		s := scheduled(LeastRequest{ChoiceCount: 10}, nil, tt.light, tt.heavy).(*contest)
 		s.equal = true // draw both, the first one in half of the draws
 		for i := range s.all {
 			s.all[i].own, s.all[i].other = 0, i

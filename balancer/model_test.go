@@ -212,7 +212,11 @@ func (m *model) pick() {
 			return
 		}
 	}
+	collide := m.rng.IntN(2) == 0
 	for range 1 + m.rng.IntN(4) {
+		if collide {
+			m.position.jostle(m.rng)
+		}
 		method := []string{unaryMethod, streamMethod}[m.rng.IntN(2)]
 		result, err := m.cc.State().Picker.Pick(gbalancer.PickInfo{Ctx: ctx, FullMethodName: method})
 		if err != nil {

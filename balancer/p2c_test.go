@@ -321,7 +321,7 @@ func TestP2CComparesWhatIsLarge(t *testing.T) {
 		{state{2, 4, time.Second}, state{1, 3, time.Second}},
 		{state{1, 2, time.Second}, state{2, 7, time.Second}},
 	} {
-		s := scheduled(P2C{}, nil, tt.better.weight, tt.other.weight).(*twoChoices)
+		s := scheduled(P2C{}, nil, tt.better.weight, tt.other.weight).(*contest)
 		for i, state := range []state{tt.better, tt.other} {
 			s.all[i].tally.calls.Store(uint64(state.hand))
 			s.all[i].tally.peak.Store(int64(state.peak))

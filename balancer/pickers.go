@@ -27,7 +27,7 @@ type Picker interface {
 // positions and counters, and safe for concurrent use.
 type schedule interface {
 	// next is whose turn it is. The engine asks again when it has a reason not to
-	// use that one. dice differ from one pick of the same one to the next.
+	// use that one. dice are at random where the pick itself is.
 	next() (c *conn, dice uint64)
 }
 

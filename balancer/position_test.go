@@ -269,26 +269,3 @@ func TestCrowdsEnd(t *testing.T) {
 		}
 	})
 }
-
-// Who is picked again is picked with other dice.
-func TestDiceDiffer(t *testing.T) {
-	for _, n := range []int{1, 2, 3, 4, 5, 8, 16} {
-		for _, crowded := range []bool{false, true} {
-			var at position
-			at.start()
-			r := newRotation(tableOf(n), &at)
-			seen := map[uint64]bool{}
-			for range 8000 {
-				at.crowded.Store(crowded)
-				_, dice := r.next()
-				if seen[dice] {
-					t.Fatalf("%d instances, crowded %v: the same dice again", n, crowded)
-				}
-				seen[dice] = true
-			}
-			if last := len(at.blocks) - 1; last > 0 && at.blocks[0].dice(0) == at.blocks[last].dice(0) {
-				t.Error("two processors throw the same dice")
-			}
-		}
-	}
-}

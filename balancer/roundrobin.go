@@ -41,9 +41,9 @@ func newRotation(table []*conn, at *position) *rotation {
 // 2⁶⁴/len(table) picks.
 func (r *rotation) next() (c *conn, dice uint64) {
 	phase, alone := r.at.nextAlone(r.step)
-	if dice = phase; !alone {
-		phase, dice = r.at.nextInCrowd(r.step)
+	if !alone {
+		phase = r.at.nextInCrowd(r.step)
 	}
 	i, _ := bits.Mul64(phase, uint64(len(r.table)))
-	return r.table[i], dice
+	return r.table[i], 0
 }

@@ -17,6 +17,10 @@ import (
 func scheduled(p Picker, at *position, weights ...uint32) schedule {
 	ready, shares := make([]*conn, len(weights)), make([]uint32, len(weights))
 	e := new(engine)
+	if at == nil {
+		at = new(position)
+		at.start()
+	}
 	for i, w := range weights {
 		ready[i] = &conn{target: pick.Target{ID: string(rune('a' + i))}, tally: new(tally), child: &child{engine: e}}
 		shares[i] = p.share(w)

@@ -57,8 +57,10 @@ func (e *engine) scheduleTick(now time.Duration) {
 	e.ticker = time.AfterFunc(e.tickPeriod(), e.tick)
 }
 
-func (e *engine) tickPeriod() time.Duration {
-	return tickEvery + time.Duration(len(e.order))*tickPerInstance
+func (e *engine) tickPeriod() time.Duration { return tickPeriod(len(e.order)) }
+
+func tickPeriod(instances int) time.Duration {
+	return tickEvery + time.Duration(instances)*tickPerInstance
 }
 
 // tick looks at all instances, and sleeps when nothing happens to them any more.
@@ -71,7 +73,7 @@ func (e *engine) tick() {
 	}
 	now := e.now()
 	e.picker.clock.Store(int64(now))
-	e.position.disperse()
+	e.position.disperses()
 	if late := now - e.due; late > tickEvery {
 		e.overslept(now, late)
 	}

@@ -1,0 +1,141 @@
+package balancer
+
+import (
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Where picks are in each other's way each processor picks who has won a few times.
+func TestRuns(t *testing.T) {
+	for _, p := range []Picker{P2C{}, LeastRequest{ChoiceCount: 2}} {
+		var at position
+		at.start()
+		at.blocks = at.blocks[:1]
+		s := scheduled(p, &at, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+		at.crowded.Store(true)
+		const runs = 20_000
+		won, again, seen := map[string]int{}, 0, map[uint64]bool{}
+		last := ""
+		for range runs {
+			winner, dice := s.next()
+			if won[winner.target.ID]++; winner.target.ID == last {
+				again++
+			}
+			for range runLength - 1 {
+				if seen[dice] {
+					t.Fatal("the same dice again")
+				}
+				seen[dice] = true
+				var c *conn
+				if c, dice = s.next(); c != winner {
+					t.Fatalf("%s is picked in a run of %s", c.target.ID, winner.target.ID)
+				}
+			}
+			last = winner.target.ID
+		}
+		for id, n := range won {
+			if math.Abs(float64(n)-runs/10) > 5*math.Sqrt(runs/10) {
+				t.Errorf("%v: %s won %d of %d", p.name(), id, n, runs)
+			}
+		}
+		if math.Abs(float64(again)-runs/10) > 5*math.Sqrt(runs/10) {
+			t.Errorf("%v: %d of %d runs follow one of the same", p.name(), again, runs)
+		}
+	}
+}
+
+// Who has won a contest is not picked in another one for it, whose places are others'.
+func TestRunsEndWithTheirContest(t *testing.T) {
+	var at position
+	at.start()
+	other := scheduled(LeastRequest{ChoiceCount: 2}, &at, 1, 1).(*contest)
+	d := scheduled(LeastRequest{ChoiceCount: 2}, &at, 1, 1).(*contest)
+	d.all[1].tally.calls.Store(1000)
+	for _, tt := range []struct {
+		number, place uint64
+		want          string
+	}{{d.number, 1, "b"}, {other.number, 1, "a"}, {d.number, 2, "a"}} {
+		for range 100 {
+			at.crowded.Store(true)
+			for i := range at.blocks {
+				at.blocks[i].run.Store(tt.number<<40 | 3<<32 | tt.place)
+			}
+			if c, _ := d.next(); c.target.ID != tt.want {
+				t.Fatalf("after place %d of contest %d has won, in contest %d %s is picked", tt.place, tt.number, d.number, c.target.ID)
+			}
+		}
+	}
+}
+
+// Picks of many goroutines in a crowd are all made, at whatever blocks they meet.
+func TestRunsOfManyCallers(t *testing.T) {
+	const callers, each = 8, 20_000
+	var at position
+	at.start()
+	s := scheduled(LeastRequest{ChoiceCount: 2}, &at, 1, 1, 1, 1)
+	at.crowded.Store(true)
+	var running sync.WaitGroup
+	for range callers {
+		running.Go(func() {
+			for range each {
+				c, _ := s.next()
+				c.tally.enter(streamCall)
+			}
+		})
+	}
+	running.Wait()
+	for _, c := range s.(*contest).all {
+		if got := c.tally.inHand(); math.Abs(float64(got)-callers*each/4) > 4*callers*runLength {
+			t.Errorf("%s has %d of %d", c.conn.target.ID, got, callers*each)
+		}
+	}
+}
+
+// Only many picks are made in runs, and only until there are few again.
+func TestManyPicksAreMadeInRuns(t *testing.T) {
+	for perSecond, want := range map[int]bool{manyPicks / 2: false, manyPicks * 2: true} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.up(configWith(P2C{}, withoutStalls), fourServers...)
+			inRuns := 0
+			for range 100 {
+				b.picks(t.Context(), perSecond/1000)
+				if b.position.crowded.Load() {
+					inRuns++
+				}
+				time.Sleep(time.Millisecond)
+			}
+			if want != (inRuns > 0) {
+				t.Errorf("%d picks a second: in runs after %d of 100 ms", perSecond, inRuns)
+			}
+			b.picks(t.Context(), 1)
+			time.Sleep(time.Second)
+			if b.position.crowded.Load() {
+				t.Error("still in runs")
+			}
+		})
+	}
+}
+
+// Who is slow gets few calls also where they are made in runs.
+func TestP2CFollowsLatencyInRuns(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(P2C{}, withoutStalls), append([]string{"a"}, fiveMore...)...)
+		rng, got := rand.New(rand.NewPCG(1, 2)), 0
+		const calls, each = 4000, time.Millisecond
+		for i := range calls {
+			b.position.jostle(rng)
+			call := b.make(unaryMethod, time.Duration(i)*each, always("a", answer{after: 100 * time.Millisecond}))
+			if call.id == "a" && i > calls/4 {
+				got++
+			}
+			time.Sleep(each)
+		}
+		if got > calls/40 {
+			t.Errorf("the slow one got %d of %d calls", got, calls*3/4)
+		}
+		time.Sleep(deadline)
+	})
+}
