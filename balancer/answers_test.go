@@ -32,7 +32,7 @@ func TestColumns(t *testing.T) {
 				}
 			}
 			for n, name := range names {
-				if got := b.find(name, "").counts(); got != (counts{answered: uint32(n)}) {
+				if got := b.counts(name); got != (counts{answered: uint32(n)}) {
 					t.Errorf("of %d answers counted %+v", n, got)
 				}
 			}

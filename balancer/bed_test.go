@@ -152,6 +152,13 @@ func (b *bed) idOf(result gbalancer.PickResult) string {
 	return strings.TrimSuffix(sc.Addr, ":1")
 }
 
+// counts is what was counted of an instance's calls.
+func (b *bed) counts(id string) counts {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.engine.find(id, "").counts()
+}
+
 // picks makes n calls, one after the other, and returns who was picked.
 func (b *bed) picks(ctx context.Context, n int) (ids []string) {
 	b.t.Helper()

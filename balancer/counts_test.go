@@ -75,7 +75,7 @@ func TestAnswersAreCountedByEveryPicker(t *testing.T) {
 						time.Sleep(10 * time.Millisecond)
 					}
 				}
-				if ended := b.find("b", "").counts(); ended != want {
+				if ended := b.counts("b"); ended != want {
 					t.Errorf("%v, %v: counted %+v of %+v", p.name(), call, ended, want)
 				}
 			})
@@ -96,7 +96,7 @@ func TestCountingBeginsWithEjection(t *testing.T) {
 		} {
 			b.resolveWith(configWith(RoundRobin{}, tt.change), servers(fourServers...)...)
 			b.load(40, time.Second, healthy)
-			if ended := b.find("b", "").counts(); ended != tt.want {
+			if ended := b.counts("b"); ended != tt.want {
 				t.Errorf("counted %+v, want %+v", ended, tt.want)
 			}
 		}
@@ -120,7 +120,7 @@ func TestCallsBeforeEjectionDoNotCount(t *testing.T) {
 				done(unavailable)
 			}
 		}
-		if ended := b.find("a", "").counts(); ended != (counts{}) {
+		if ended := b.counts("a"); ended != (counts{}) {
 			t.Errorf("counted %+v", ended)
 		}
 		b.wantSuspects()

@@ -88,7 +88,7 @@ func TestAnswersOfReplacedConnectionsCount(t *testing.T) {
 		for _, done := range dones {
 			done()
 		}
-		if ended := b.find("a", "").counts(); ended != (counts{270, 30 + 1}) { // that the connection is lost counts too
+		if ended := b.counts("a"); ended != (counts{270, 30 + 1}) { // that the connection is lost counts too
 			t.Errorf("counted %+v of 270 answers and 30 failures", ended)
 		}
 	})
@@ -103,13 +103,13 @@ func TestCountsOutliveConnections(t *testing.T) {
 		for range 3 {
 			old.dones[uncounted][1](answeredOK)
 		}
-		want := b.find("a", "").counts()
+		want := b.counts("a")
 		want.failed++ // that the connection is lost counts too
 		b.resolveWith(cfg, server("a", at("a:2")), server("b"))
 		b.cc.Newest().Ready()
 		b.pass()
-		if after := b.find("a", ""); after.conn == old || after.counts() != want {
-			t.Errorf("with another connection (%t) counted are %+v, want %+v", after.conn != old, after.counts(), want)
+		if after := b.find("a", ""); after.conn == old || b.counts("a") != want {
+			t.Errorf("with another connection (%t) counted are %+v, want %+v", after.conn != old, b.counts("a"), want)
 		}
 	})
 }

@@ -63,10 +63,6 @@ var policies = slices.Concat([]policy{
 	rollcall("rollcall.everything", `"ejection":{},"slowStart":{"window":"30s"},"zone":{"local":"own"}`),
 }, features(rollcallP2C, `"picker":{"p2c":{}}`), features(rollcallWeighted, `"picker":{"weighted_round_robin":{}}`))
 
-// ejectionAfterFew is where the answers of most instances were so few that the next ones
-// are counted one by one.
-const ejectionAfterFew = "ejection after few calls"
-
 // rollcall is the policy with these fields in its configuration.
 func rollcall(name, fields string) policy {
 	return policy{name: name, policy: balancer.Name, config: "{" + fields + "}"}
@@ -81,7 +77,6 @@ func features(name, picker string) []policy {
 	all := []policy{bare, plain}
 	for _, f := range [][2]string{
 		{"ejection", `"ejection":{}`},
-		{ejectionAfterFew, `"ejection":{"interval":"1s"}`},
 		{"slow start", `"slowStart":{"window":"30s"}`},
 		{"zones", `"zone":{"local":"own"}`},
 	} {

@@ -45,14 +45,7 @@ func featureTable(t *testing.T) {
 
 func measureFeatures(t *testing.T, costs results, variants []policy, n int) {
 	bed := ready(t, variants[0], n)
-	here := calling{bothParallel, bed.cc.State().Picker}
-	elsewhere := calling{bothParallel, ready(t, variants[0], n).cc.State().Picker}
-	call := func(times int) {
-		here.do(times)
-		time.Sleep(2*settle + time.Duration(n)*20*time.Microsecond) // until the engine has noticed
-	}
-	// What has to be called seldom before is not measured again when others were on the cores.
-	seldom := func(p policy) bool { return strings.HasSuffix(p.name, ejectionAfterFew) }
+	calls := calling{bothParallel, bed.cc.State().Picker}
 	become := func(p policy) {
 		if bed.policy.name == p.name {
 			return
@@ -60,18 +53,14 @@ func measureFeatures(t *testing.T, costs results, variants []policy, n int) {
 		bed.policy, bed.config = p, p.parsed(t)
 		bed.update(t, p.resolved(n))
 		time.Sleep(settle)
-		if call(picksOfEach * n); seldom(p) {
-			for start := time.Now(); time.Since(start) < time.Second; {
-				elsewhere.do(picksOfEach * n)
-			}
-			call(n)
-		}
+		calls.do(picksOfEach * n)
+		time.Sleep(2*settle + time.Duration(n)*20*time.Microsecond) // until the engine has noticed
 	}
 	var each []*measured
 	for _, p := range variants {
 		each = append(each, &measured{
-			figure: figure{p.name, bothParallel.name, n}, parallel: !seldom(p), times: max(leastPicks, picksOfEach*n), rounds: featureRounds,
-			prepare: func() { become(p) }, do: here.do,
+			figure: figure{p.name, bothParallel.name, n}, parallel: true, times: max(leastPicks, picksOfEach*n), rounds: featureRounds,
+			prepare: func() { become(p) }, do: calls.do,
 		})
 	}
 	costs.add(each)
