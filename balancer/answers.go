@@ -4,7 +4,6 @@ import (
 	"math/bits"
 	"runtime"
 	"sync/atomic"
-	"unsafe"
 )
 
 // answers counts the answered calls of some instances. Goroutines count in different rows,
@@ -29,7 +28,7 @@ func newAnswers() *answers {
 
 // add counts an answer in this column.
 func (a *answers) add(column uint16) {
-	row := ownStack() * 0x9e3779b97f4a7c15 >> 32 // whose bits depend on all bits of the stack's
+	row := ownStack() * golden >> 32
 	a.rows[row&uint64(len(a.rows)-1)][column%answersOf].Add(1)
 }
 
@@ -39,10 +38,4 @@ func (a *answers) of(column uint16) (sum uint32) {
 		sum += a.rows[i][column].Load()
 	}
 	return sum
-}
-
-// ownStack tells goroutines apart by where their stacks are, as long as they stay there.
-func ownStack() uint64 {
-	var onStack byte
-	return uint64(uintptr(unsafe.Pointer(&onStack)) >> 11) // no two have less
 }

@@ -68,13 +68,13 @@ type child struct {
 	state   connectivity.State
 	conn    *conn // nil before it was READY
 	tally   *tally
-	answers *answers // nil before ejection was on
-	column  uint16   // in answers
-	gone    bool     // no resolver state names it any more
-	why     string   // why it is in TRANSIENT_FAILURE, shortened
+	gone    bool   // no resolver state names it any more
+	why     string // why it is in TRANSIENT_FAILURE, shortened
 
 	health    health
 	answered  uint32        // answers that were collected from the tally
+	answers   *answers      // nil before ejection was on
+	column    uint16        // in answers
 	connected time.Duration // when it was READY first; 0 before
 	gained    time.Duration // when it became READY last
 	isNew     bool          // to the registry and this client, so that it may start slowly

@@ -111,7 +111,7 @@ func (d *contest) again(b *block) (c *conn, dice uint64) {
 		return nil, 0
 	}
 	b.run.Store(run - 1<<32)
-	return d.all[place].conn, b.dice.Load() + left*0x9e3779b97f4a7c15
+	return d.all[place].conn, b.dice.Load() + left*golden
 }
 
 // draw draws the place of somebody.

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // crowd is how picks come so close together that they are in each other's way: then,
@@ -80,8 +81,18 @@ func (s seat) taken() bool { return s.known>>seatStack == s.stack }
 // take remembers b, which may be that of another processor than before.
 func (s seat) take(b *block) { s.at.Store(s.stack<<seatStack | uint64(b.index)) }
 
-// block is the one that is remembered.
+// blockAt is the one that is remembered there.
 func (c *crowd) blockAt(s seat) *block { return &c.blocks[s.known%(1<<seatStack)] }
+
+// ownStack tells goroutines apart by where their stacks are, as long as they stay there.
+func ownStack() uint64 {
+	var onStack byte
+	return uint64(uintptr(unsafe.Pointer(&onStack)) >> 11) // no two have less
+}
+
+// golden is 2⁶⁴ divided by the golden ratio: the upper halves of its multiples are spread
+// evenly.
+const golden = 0x9e3779b97f4a7c15
 
 // own is the processor's block.
 func (c *crowd) own() *block {
