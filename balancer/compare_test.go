@@ -152,10 +152,10 @@ func TestChanceEjectsNobody(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	e := Ejection{}.orDefault()
 	for _, calls := range [][]int{
-		{80, 80}, {270, 270}, {1300, 1300}, slices.Repeat([]int{80}, 10), slices.Repeat([]int{270}, 10),
+		slices.Repeat([]int{20}, 20), slices.Repeat([]int{25}, 20), {80, 80}, {270, 270}, {1300, 1300}, slices.Repeat([]int{80}, 10), slices.Repeat([]int{270}, 10),
 		{270, 26}, {26, 270}, {1000, 100}, {100, 1000}, {150, 1500}, {300, 30, 30, 30, 30}, {2000, 200, 200, 200, 200}, {100, 20, 1000, 1000},
 	} {
-		for _, p := range []float64{0.1, 0.3, 0.5, 0.9} {
+		for _, p := range []float64{0.01, 0.02, 0.03, 0.05, 0.1, 0.3, 0.5, 0.9} {
 			wrong, found, runs := 0, 0, 4000/len(calls)
 			for range runs {
 				var windows []record

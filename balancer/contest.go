@@ -4,7 +4,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"slices"
-	"time"
 )
 
 // loadAware is a picker that looks at the calls in hand. It draws some with a contest and
@@ -40,16 +39,10 @@ type contest struct {
 	equal  bool // there are several, and all have the same share
 	at     *crowd
 	number uint64 // tells contests apart
-	enough uint32 // so many counted draws in a tick are many
 }
 
-const (
-	// manyPicks are so many in a second that they are made in runs.
-	manyPicks = 1_000_000
-	countedOf = 64 // of how many draws one is counted
-	// runLength is how many picks in a row a processor makes of who has won.
-	runLength = 4
-)
+// runLength is how many picks in a row a processor makes of who has won in a crowd.
+const runLength = 4
 
 func newContest(rules loadAware, ready []*conn, shares []uint32, at *crowd) *contest {
 	sum := 0.0
@@ -60,8 +53,7 @@ func newContest(rules loadAware, ready []*conn, shares []uint32, at *crowd) *con
 	at.contests++
 	d := &contest{
 		rules: rules, all: make([]contender, len(ready)), at: at, number: at.contests % (1 << 24),
-		equal:  len(ready) > 1 && slices.Min(shares) == slices.Max(shares),
-		enough: uint32(manyPicks / countedOf * tickPeriod(len(ready)) / time.Second),
+		equal: len(ready) > 1 && slices.Min(shares) == slices.Max(shares),
 	}
 	for i, ticket := range aliases(shares) {
 		perCall := min(averageCall*average/float64(shares[i]), maxCall)
@@ -70,13 +62,13 @@ func newContest(rules loadAware, ready []*conn, shares []uint32, at *crowd) *con
 	return d
 }
 
-func (d *contest) next() (c *conn, dice uint64) {
-	if d.at.crowded.Load() {
+func (d *contest) next(afresh bool) (c *conn, dice uint64) {
+	if d.at.crowded.Load() && !afresh {
 		return d.nextInCrowd()
 	}
 	random := rand.Uint64()
-	if random%countedOf == 0 && d.at.drawn.Add(1) == d.enough {
-		d.at.gathers()
+	if random%countedOf == 0 {
+		d.at.drawn.Add(1)
 	}
 	return d.all[d.rules.winner(d, random)].conn, random
 }
@@ -97,6 +89,9 @@ func (d *contest) nextInCrowd() (c *conn, dice uint64) {
 	}
 	seat.take(b)
 	random := rand.Uint64()
+	if random%(countedOf/runLength) == 0 {
+		d.at.drawn.Add(1)
+	}
 	place := d.rules.winner(d, random)
 	b.dice.Store(random)
 	b.run.Store(d.number<<40 | (runLength-1)<<32 | uint64(place))

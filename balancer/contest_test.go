@@ -1,8 +1,10 @@
 package balancer
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +22,7 @@ func TestRuns(t *testing.T) {
 		won, again, seen := map[string]int{}, 0, map[uint64]bool{}
 		last := ""
 		for range runs {
-			winner, dice := s.next()
+			winner, dice := s.next(false)
 			if won[winner.target.ID]++; winner.target.ID == last {
 				again++
 			}
@@ -30,7 +32,7 @@ func TestRuns(t *testing.T) {
 				}
 				seen[dice] = true
 				var c *conn
-				if c, dice = s.next(); c != winner {
+				if c, dice = s.next(false); c != winner {
 					t.Fatalf("%s is picked in a run of %s", c.target.ID, winner.target.ID)
 				}
 			}
@@ -63,7 +65,7 @@ func TestRunsEndWithTheirContest(t *testing.T) {
 			for i := range at.blocks {
 				at.blocks[i].run.Store(tt.number<<40 | 3<<32 | tt.place)
 			}
-			if c, _ := d.next(); c.target.ID != tt.want {
+			if c, _ := d.next(false); c.target.ID != tt.want {
 				t.Fatalf("after place %d of contest %d has won, in contest %d %s is picked", tt.place, tt.number, d.number, c.target.ID)
 			}
 		}
@@ -81,7 +83,7 @@ func TestRunsOfManyCallers(t *testing.T) {
 	for range callers {
 		running.Go(func() {
 			for range each {
-				c, _ := s.next()
+				c, _ := s.next(false)
 				c.tally.enter(streamCall)
 			}
 		})
@@ -94,29 +96,61 @@ func TestRunsOfManyCallers(t *testing.T) {
 	}
 }
 
-// Only many picks are made in runs, and only until there are few again.
+// Only many picks are made in runs, whatever the time between two ticks, and only until there
+// are few again.
 func TestManyPicksAreMadeInRuns(t *testing.T) {
-	for perSecond, want := range map[int]bool{manyPicks / 2: false, manyPicks * 2: true} {
-		inBubble(t, func(t *testing.T, b *bed) {
-			b.up(configWith(P2C{}, withoutStalls), fourServers...)
-			inRuns := 0
-			for range 100 {
-				b.picks(t.Context(), perSecond/1000)
-				if b.position.crowded.Load() {
-					inRuns++
+	for _, unconnected := range []int{0, 3000} { // ticks are 10 or 40 ms apart
+		for perSecond, want := range map[int]bool{manyPicks * 3 / 4: false, manyPicks * 5 / 4: true} {
+			inBubble(t, func(t *testing.T, b *bed) {
+				names := slices.Clone(fourServers)
+				for i := range unconnected {
+					names = append(names, fmt.Sprint("u", i))
 				}
-				time.Sleep(time.Millisecond)
-			}
-			if want != (inRuns > 0) {
-				t.Errorf("%d picks a second: in runs after %d of 100 ms", perSecond, inRuns)
-			}
-			b.picks(t.Context(), 1)
-			time.Sleep(time.Second)
-			if b.position.crowded.Load() {
-				t.Error("still in runs")
-			}
-		})
+				b.resolveWith(configWith(P2C{}, withoutStalls), servers(names...)...)
+				b.ready(fourServers...)
+				inRuns := 0
+				const ms = 200
+				for range ms {
+					b.picks(t.Context(), perSecond/1000)
+					if b.position.crowded.Load() {
+						inRuns++
+					}
+					time.Sleep(time.Millisecond)
+				}
+				if want && inRuns < ms*2/3 || !want && inRuns > 0 {
+					t.Errorf("%d picks a second, %d more instances: in runs for %d of %d ms", perSecond, unconnected, inRuns, ms)
+				}
+				b.picks(t.Context(), 1)
+				time.Sleep(time.Second)
+				if b.position.crowded.Load() {
+					t.Error("still in runs")
+				}
+			})
+		}
 	}
+}
+
+// A call that avoids who has a run mostly goes to who wins against others, and not to anybody.
+func TestAvoidingWhoHasARun(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(LeastRequest{ChoiceCount: 2}, withoutStalls), "a", "b", "c")
+		rng := rand.New(rand.NewPCG(1, 2))
+		b.find("a", "").tally.calls.Store(1000)
+		for range 1000 {
+			b.position.jostle(rng)
+			for i := range b.position.blocks {
+				b.position.blocks[i].run.Store(b.position.contests<<40 | 3<<32 | 1) // of b
+			}
+			ctx, rec := b.recorded()
+			rec.Avoid("b")
+			if id := b.idOf(b.startWith(ctx, unaryMethod)); id == "b" {
+				t.Fatal("who is avoided is picked")
+			}
+		}
+		if got := b.find("a", "").tally.inHand() - 1000; got > 250 { // half of them, if to anybody
+			t.Errorf("%d of 1000 calls that avoid b went to a, which is busy", got)
+		}
+	})
 }
 
 // Who is slow gets few calls also where they are made in runs.

@@ -126,3 +126,70 @@ func TestCallsBeforeEjectionDoNotCount(t *testing.T) {
 		b.wantSuspects()
 	})
 }
+
+// What failed before ejection was switched off does not count when it is on again.
+func TestFailuresBeforeEjectionWasOffDoNotCount(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		on, off := configWith(RoundRobin{}, ejecting(bySharesOnly)), configWith(RoundRobin{})
+		b.up(on, fourServers...)
+		b.load(400, time.Second, always("a", refusing))
+		b.resolveWith(off, servers(fourServers...)...)
+		b.load(400, time.Second, always("a", refusing))
+		b.resolveWith(on, servers(fourServers...)...)
+		for range 8 {
+			b.load(400, time.Second, healthy)
+			b.wantSuspects()
+		}
+	})
+}
+
+// However long it is until they are compared, and however many they are, answers that are
+// counted with the calls in hand are counted.
+func TestAnswersOfALongInterval(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(P2C{}, ejecting(func(e *Ejection) { e.Interval = Duration(time.Hour) }), withoutStalls), "a")
+		const times, each = 10, maxAnswers / 2
+		before := b.counts("a")
+		for range times {
+			b.find("a", "").tally.calls.Add(each * oneAnswer)
+			b.load(10, time.Second, healthy)
+		}
+		if got := b.counts("a").since(before).calls; got != times*(each+10) {
+			t.Errorf("counted %.0f of %d", got, times*(each+10))
+		}
+	})
+}
+
+// The latency of calls with a record is measured, and they try who is to be tried.
+func TestRecordedCallsTellAsMuch(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(P2C{}, ejecting(), withoutStalls), "a", "b")
+		call := func(info gbalancer.DoneInfo) {
+			ctx, _ := b.recorded()
+			result := b.startWith(ctx, unaryMethod)
+			time.Sleep(20 * time.Millisecond)
+			result.Done(info)
+		}
+		for range 50 {
+			call(answeredOK)
+		}
+		for _, id := range []string{"a", "b"} {
+			if peak := time.Duration(b.find(id, "").tally.peak.Load()); peak < 10*time.Millisecond {
+				t.Errorf("calls of 20ms to %s are taken for some of %v", id, peak)
+			}
+		}
+		b.mu.Lock()
+		b.eject(b.engine.find("a", ""), b.now(), 1, "for the test")
+		b.mu.Unlock()
+		b.pass()
+		b.wantSuspects("a")
+		failed := b.counts("a")
+		for range 200 {
+			call(answeredOK)
+		}
+		b.wantSuspects()
+		if b.counts("a").failed != failed.failed {
+			t.Error("a good trial counts as a failure")
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -11,7 +12,7 @@ import (
 // until the engine's next tick, what they share is shared by processor, in blocks.
 type crowd struct {
 	crowded atomic.Bool
-	blocks  []block       // one for each processor
+	blocks  []block       // one for each processor that there may be
 	given   atomic.Uint32 // how often a processor was given a block as its first
 	nearest sync.Pool     // of *block: the one that the processor had last
 	seats   [128]atomic.Uint64
@@ -19,7 +20,7 @@ type crowd struct {
 	contests uint64 // made so far; the engine's mu guards it
 
 	_     [64]byte
-	drawn atomic.Uint32 // contests since the last tick, one in countedOf
+	drawn atomic.Uint32 // of picks by contests since the last tick, one in countedOf
 	_     [64 - 4]byte
 }
 
@@ -33,28 +34,38 @@ type block struct {
 }
 
 func (c *crowd) start() {
-	c.blocks = make([]block, min(runtime.GOMAXPROCS(0), 1<<seatStack))
+	c.blocks = make([]block, min(max(runtime.NumCPU(), runtime.GOMAXPROCS(0)), 1<<seatStack))
 	for i := range c.blocks {
 		c.blocks[i].index = uint32(i)
 	}
-	c.nearest.New = func() any { return &c.blocks[c.given.Add(1)%uint32(len(c.blocks))] }
-}
-
-// gathers takes note that picks are in each other's way.
-func (c *crowd) gathers() {
-	if !c.crowded.Load() {
-		c.crowded.Store(true)
+	c.nearest.New = func() any {
+		used := min(runtime.GOMAXPROCS(0), len(c.blocks)) // now: limits of processor time may change
+		return &c.blocks[(c.given.Add(1)-1)%uint32(used)]
 	}
 }
 
-// disperses lets calls be made without blocks again, until they are in each other's way.
-func (c *crowd) disperses() {
-	if c.drawn.Load() != 0 {
+// note sets whether picks are in each other's way.
+func (c *crowd) note(crowded bool) {
+	if c.crowded.Load() != crowded {
+		c.crowded.Store(crowded)
+	}
+}
+
+// manyPicks are so many in a second that those by contests are in each other's way. One in
+// countedOf is counted.
+const (
+	manyPicks = 1_000_000
+	countedOf = 64
+)
+
+// tick lets calls be made without blocks again, until they collide, unless so many were made
+// by contests in the time since the last tick.
+func (c *crowd) tick(since time.Duration) {
+	drawn := c.drawn.Load()
+	if drawn != 0 {
 		c.drawn.Store(0)
 	}
-	if c.crowded.Load() {
-		c.crowded.Store(false)
-	}
+	c.note(drawn > 0 && float64(drawn)*countedOf >= manyPicks*since.Seconds())
 }
 
 // seat is where a goroutine remembers, by its stack, which block it has taken last. One that
@@ -79,7 +90,11 @@ func (c *crowd) seat() seat {
 func (s seat) taken() bool { return s.known>>seatStack == s.stack }
 
 // take remembers b, which may be that of another processor than before.
-func (s seat) take(b *block) { s.at.Store(s.stack<<seatStack | uint64(b.index)) }
+func (s seat) take(b *block) {
+	if known := s.stack<<seatStack | uint64(b.index); known != s.known {
+		s.at.Store(known)
+	}
+}
 
 // blockAt is the one that is remembered there.
 func (c *crowd) blockAt(s seat) *block { return &c.blocks[s.known%(1<<seatStack)] }

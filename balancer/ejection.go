@@ -41,8 +41,8 @@ type Ejection struct {
 	// Interval is the time over which shares of failures are compared, at least 1s:
 	// who compares more often meets chance more often. The default is 5s.
 	Interval Duration `json:"interval,omitzero"`
-	// MinCalls is how many calls an instance must have had in an Interval, as far as
-	// they are counted, for its share to be compared. The default is 20.
+	// MinCalls is how many calls an instance must have had in an Interval, and all
+	// others together, for its share to be compared. The default is 20.
 	MinCalls uint32 `json:"minCalls,omitzero"`
 	// Tolerance is how much higher than the others' the share of failures may be.
 	// The default is 0.1; 1 switches the comparison off.
@@ -118,7 +118,8 @@ func (r record) deviation(p float64) float64 { return math.Sqrt(p * (1 - p) * r.
 
 // outlies says whether one fails more than the others, beyond the tolerance and
 // beyond what chance explains: three standard deviations of what it has failed more
-// than all together, if all instances are alike.
+// than all together, if all instances are alike, and half a call, since calls fail
+// whole.
 func (e Ejection) outlies(one, others record) bool {
 	if one.calls < float64(e.MinCalls) || others.calls < float64(e.MinCalls) || one.share() <= others.share()+e.Tolerance {
 		return false
@@ -126,7 +127,7 @@ func (e Ejection) outlies(one, others record) bool {
 	all := one.plus(others)
 	p, part := all.share(), one.calls/all.calls
 	chance := 3 * math.Hypot((1-part)*one.deviation(p), part*others.deviation(p))
-	return one.surplus(p) > chance
+	return one.surplus(p)-0.5 > chance
 }
 
 // compare ejects those whose calls have failed more often than the others' since

@@ -37,7 +37,7 @@ func (p *picker) Pick(info gbalancer.PickInfo) (gbalancer.PickResult, error) {
 	if !rec.Fresh() || p.trial.Load() != nil {
 		return p.choose(s, info, rec)
 	}
-	c, dice := s.schedule.next()
+	c, dice := s.schedule.next(false)
 	todo := c.onPick.Load()
 	switch {
 	case c.rank.Load() > s.worst:

@@ -26,9 +26,10 @@ type Picker interface {
 // schedule is one picker's choice among connections. It is immutable but for
 // positions and counters, and safe for concurrent use.
 type schedule interface {
-	// next is whose turn it is. The engine asks again when it has a reason not to
-	// use that one. dice are at random where the pick itself is.
-	next() (c *conn, dice uint64)
+	// next is whose turn it is. The engine asks again, and then for somebody chosen
+	// afresh, when it has a reason not to use that one. dice are at random where the
+	// pick itself is.
+	next(afresh bool) (c *conn, dice uint64)
 }
 
 // pickers decode the configuration of each picker, by its name. Each picker's

@@ -49,7 +49,7 @@ func (p *position) nextAlone(step uint64) (phase uint64, ok bool) {
 
 // nextInCrowd makes the step for a call that does collide.
 func (p *position) nextInCrowd(step uint64) (phase uint64) {
-	p.gathers()
+	p.note(true)
 	seat := p.seat()
 	if seat.taken() {
 		if phase, ok := p.blockAt(seat).next(step); ok {

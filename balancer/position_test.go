@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -70,23 +71,32 @@ func TestStepsOfABlock(t *testing.T) {
 		r, want := newRotation(tableOf(n), &at), newRotation(tableOf(n), &other)
 		for pick := range 20 * blockSteps {
 			at.crowded.Store(true)
-			got, _ := r.next()
-			if want, _ := want.next(); got.target != want.target {
+			got, _ := r.next(false)
+			if want, _ := want.next(false); got.target != want.target {
 				t.Fatalf("pick %d of %d instances: %s, want %s", pick, n, got.target.ID, want.target.ID)
 			}
 		}
 	}
 }
 
-// Blocks are handed out again and again, also after the count of it has wrapped.
-func TestBlocksAreHandedOutForEver(t *testing.T) {
+// Each processor has a block, as many as there are now; they are handed out again and again,
+// also after the count of it has wrapped.
+func TestBlocksOfProcessors(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	var at position
 	at.start()
 	at.blocks = make([]block, 3)
-	at.given.Store(1<<31 - 2)
-	for range 3 {
-		if at.nearest.New() == nil {
-			t.Error("none")
+	for _, given := range []uint32{0, 3, 1<<32 - 1} {
+		for _, processors := range []int{2, 1, 3, 8} {
+			runtime.GOMAXPROCS(processors)
+			at.given.Store(given)
+			blocks := map[any]bool{}
+			for range 6 {
+				blocks[at.nearest.New()] = true
+			}
+			if len(blocks) != min(processors, 3) {
+				t.Errorf("%d processors have %d blocks of 3", processors, len(blocks))
+			}
 		}
 	}
 }
@@ -154,8 +164,8 @@ func asksTooOften() (wrong string) {
 	at.start()
 	at.crowded.Store(true)
 	r := newRotation(tableOf(5), &at)
-	pick := func() { r.next() } // always from the same depth of the stack
-	for range blockSteps + 1 {  // the stack may have had to grow at first
+	pick := func() { r.next(false) } // always from the same depth of the stack
+	for range blockSteps + 1 {       // the stack may have had to grow at first
 		pick()
 	}
 	asked, block := 0, at.nearest.New
@@ -195,7 +205,7 @@ func TestSeatsMove(t *testing.T) {
 	at.blocks = append(at.blocks, block{index: uint32(len(at.blocks))})
 	at.nearest.New = func() any { return &at.blocks[0] }
 	r := newRotation(tableOf(5), &at)
-	pick := func() { r.next() }
+	pick := func() { r.next(false) }
 	for range 5 { // as it may be moved itself
 		at.crowded.Store(true)
 		for range blockSteps + 2 {
@@ -233,7 +243,7 @@ func TestWrongSeats(t *testing.T) {
 			for i := range at.seats {
 				at.seats[i].Store(at.seats[i].Load() >> seatStack << seatStack) // the first block's
 			}
-			c, _ := r.next()
+			c, _ := r.next(false)
 			picked[c]++
 		}
 		for c, got := range picked {

@@ -25,7 +25,7 @@ type raffle struct {
 	ready []*conn
 }
 
-func (r raffle) next() (c *conn, dice uint64) {
+func (r raffle) next(bool) (c *conn, dice uint64) {
 	random := rand.Uint64()
 	return r.ready[r.draw(random)], random
 }

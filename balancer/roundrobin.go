@@ -39,7 +39,7 @@ func newRotation(table []*conn, at *position) *rotation {
 // next returns the entry of the table that the position points to after one more
 // step. As steps are whole numbers, one entry is returned twice in a row once in
 // 2⁶⁴/len(table) picks.
-func (r *rotation) next() (c *conn, dice uint64) {
+func (r *rotation) next(bool) (c *conn, dice uint64) {
 	phase, alone := r.at.nextAlone(r.step)
 	if !alone {
 		phase = r.at.nextInCrowd(r.step)

@@ -31,7 +31,7 @@ func scheduled(p Picker, at *position, weights ...uint32) schedule {
 func draw(s schedule, n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
-		c, _ := s.next()
+		c, _ := s.next(false)
 		ids[i] = c.target.ID
 	}
 	return ids

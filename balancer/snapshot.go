@@ -311,7 +311,7 @@ const maxTurns = 8
 // for all pickers.
 func (s *snapshot) choose(rec *pick.Record) (c *conn, o objection, dice uint64) {
 	for range min(maxTurns, len(s.ready)) {
-		if c, dice = s.schedule.next(); c.rank.Load() <= s.worst && !rec.Avoids(c.target.ID) {
+		if c, dice = s.schedule.next(true); c.rank.Load() <= s.worst && !rec.Avoids(c.target.ID) {
 			return c, objection(s.worst), dice
 		}
 	}

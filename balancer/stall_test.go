@@ -340,3 +340,22 @@ func TestPauseBetweenCallsIsNoStall(t *testing.T) {
 		})
 	}
 }
+
+// An instance is heard from by any of its answers, also if none comes to the calls that are
+// timed.
+func TestAnswersToOtherCallsEndAStall(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.up(configWith(RoundRobin{}), "a", "b")
+		b.load(200, time.Second, healthy)
+		for range 500 {
+			for range b.those(func(c *child) bool { return c.conn.onPick.Load()&takeTime != 0 }) {
+				b.start(unaryMethod) // in turn, and not answered
+			}
+			for range 4 {
+				b.start(unaryMethod).Done(answeredOK)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		b.wantSuspects()
+	})
+}

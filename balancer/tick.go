@@ -57,10 +57,8 @@ func (e *engine) scheduleTick(now time.Duration) {
 	e.ticker = time.AfterFunc(e.tickPeriod(), e.tick)
 }
 
-func (e *engine) tickPeriod() time.Duration { return tickPeriod(len(e.order)) }
-
-func tickPeriod(instances int) time.Duration {
-	return tickEvery + time.Duration(instances)*tickPerInstance
+func (e *engine) tickPeriod() time.Duration {
+	return tickEvery + time.Duration(len(e.order))*tickPerInstance
 }
 
 // tick looks at all instances, and sleeps when nothing happens to them any more.
@@ -72,8 +70,7 @@ func (e *engine) tick() {
 		return
 	}
 	now := e.now()
-	e.picker.clock.Store(int64(now))
-	e.position.disperses()
+	e.position.tick(now - time.Duration(e.picker.clock.Swap(int64(now))))
 	if late := now - e.due; late > tickEvery {
 		e.overslept(now, late)
 	}
