@@ -68,7 +68,7 @@ func (d *contest) next(afresh bool) (c *conn, dice uint64) {
 	}
 	random := rand.Uint64()
 	if random%countedOf == 0 {
-		d.at.drawn.Add(1)
+		d.at.count()
 	}
 	return d.all[d.rules.winner(d, random)].conn, random
 }
@@ -90,7 +90,7 @@ func (d *contest) nextInCrowd() (c *conn, dice uint64) {
 	seat.take(b)
 	random := rand.Uint64()
 	if random%(countedOf/runLength) == 0 {
-		d.at.drawn.Add(1)
+		d.at.count()
 	}
 	place := d.rules.winner(d, random)
 	b.dice.Store(random)

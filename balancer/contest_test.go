@@ -130,6 +130,18 @@ func TestManyPicksAreMadeInRuns(t *testing.T) {
 	}
 }
 
+// Runs begin as soon as there are as many picks as make many until the next tick.
+func TestBurstsAreMadeInRuns(t *testing.T) {
+	for picks, want := range map[int]bool{manyPicks / 200: false, manyPicks / 50: true} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.up(configWith(P2C{}, withoutStalls), fourServers...)
+			if b.picks(t.Context(), picks); b.position.crowded.Load() != want {
+				t.Errorf("%d picks at one moment are in runs: %t, want %t", picks, !want, want)
+			}
+		})
+	}
+}
+
 // A call that avoids who has a run mostly goes to who wins against others, and not to anybody.
 func TestAvoidingWhoHasARun(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {

@@ -19,9 +19,10 @@ type crowd struct {
 
 	contests uint64 // made so far; the engine's mu guards it
 
-	_     [64]byte
-	drawn atomic.Uint32 // of picks by contests since the last tick, one in countedOf
-	_     [64 - 4]byte
+	_      [64]byte
+	drawn  atomic.Uint32 // of picks by contests since the last tick, one in countedOf
+	enough atomic.Uint32 // how many these are if there are manyPicks until the next tick
+	_      [64 - 8]byte
 }
 
 // block is what a processor has taken for its next picks.
@@ -58,13 +59,22 @@ const (
 	countedOf = 64
 )
 
-// tick lets calls be made without blocks again, until they collide, unless so many were made
-// by contests in the time since the last tick.
-func (c *crowd) tick(since time.Duration) {
-	drawn := c.drawn.Load()
-	if drawn != 0 {
-		c.drawn.Store(0)
+// count counts one of countedOf picks by contests.
+func (c *crowd) count() {
+	if c.drawn.Add(1) == c.enough.Load() {
+		c.note(true)
 	}
+}
+
+// expect says when the next tick is.
+func (c *crowd) expect(period time.Duration) {
+	c.enough.Store(uint32(manyPicks / countedOf * period.Seconds()))
+}
+
+// tick lets calls be made without blocks again, until they collide, unless contests have made
+// many since the last tick.
+func (c *crowd) tick(since time.Duration) {
+	drawn := c.drawn.Swap(0)
 	c.note(drawn > 0 && float64(drawn)*countedOf >= manyPicks*since.Seconds())
 }
 

@@ -53,6 +53,7 @@ func (e *engine) wakeLocked() {
 
 func (e *engine) scheduleTick(now time.Duration) {
 	e.due = now + e.tickPeriod()
+	e.position.expect(e.tickPeriod())
 	e.goroutines.Add(1)
 	e.ticker = time.AfterFunc(e.tickPeriod(), e.tick)
 }
