@@ -8,8 +8,9 @@ import (
 	"unsafe"
 )
 
-// crowd is how picks come so close together that they are in each other's way: then,
-// until the engine's next tick, what they share is shared by processor, in blocks.
+// crowd is for picks that come so close together that they are in each other's way: then
+// each processor takes a block of what they share. Rotations notice it when they collide,
+// contests by how many they are, and the engine's ticks when it is over.
 type crowd struct {
 	crowded atomic.Bool
 	blocks  []block       // one for each processor that there may be
