@@ -182,3 +182,38 @@ func TestChanceEjectsNobody(t *testing.T) {
 		}
 	}
 }
+
+// Who is compared, and with whom.
+func TestOutlies(t *testing.T) {
+	e := Ejection{}.orDefault()
+	for _, tt := range []struct {
+		one, others record
+		want        bool
+	}{
+		{record{20, 20}, record{20, 0}, true},
+		{record{19, 19}, record{20, 0}, false},
+		{record{20, 20}, record{19, 0}, false},
+		{record{1e5, 66_000}, record{1e5, 55_000}, true},
+		{record{1e5, 64_000}, record{1e5, 55_000}, false}, // within the tolerance
+	} {
+		if got := e.outlies(tt.one, tt.others); got != tt.want {
+			t.Errorf("%+v among %+v outlies: %t, want %t", tt.one, tt.others, got, tt.want)
+		}
+	}
+}
+
+// Next to one that fails always, another one that fails less is found at the same time.
+func TestWorstDoesNotHideOthers(t *testing.T) {
+	calls := 0
+	wantEjected(t, ejecting(bySharesOnly), 400, 6*time.Second, func(id string, _ time.Duration) answer {
+		switch {
+		case id == "a":
+			return refusing
+		case id == "b":
+			if calls++; calls%10 < 3 {
+				return refusing
+			}
+		}
+		return fast
+	}, "a", "b")
+}

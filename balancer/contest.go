@@ -67,7 +67,7 @@ func (d *contest) next(afresh bool) (c *conn, dice uint64) {
 		return d.nextInCrowd()
 	}
 	random := rand.Uint64()
-	if random%countedOf == 0 {
+	if random%countedOf == 0 && !afresh {
 		d.at.count()
 	}
 	return d.all[d.rules.winner(d, random)].conn, random

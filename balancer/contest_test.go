@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/rollcall-go/rollcall/pick"
 )
 
 // Where picks are in each other's way each processor picks who has won a few times.
@@ -16,6 +18,7 @@ func TestRuns(t *testing.T) {
 		var at position
 		at.start()
 		at.blocks = at.blocks[:1]
+		at.contests = 1<<24 + 1 // and more than have different numbers
 		s := scheduled(p, &at, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
 		at.crowded.Store(true)
 		const runs = 20_000
@@ -100,45 +103,59 @@ func TestRunsOfManyCallers(t *testing.T) {
 // are few again.
 func TestManyPicksAreMadeInRuns(t *testing.T) {
 	for _, unconnected := range []int{0, 3000} { // ticks are 10 or 40 ms apart
-		for perSecond, want := range map[int]bool{manyPicks * 3 / 4: false, manyPicks * 5 / 4: true} {
-			inBubble(t, func(t *testing.T, b *bed) {
-				names := slices.Clone(fourServers)
-				for i := range unconnected {
-					names = append(names, fmt.Sprint("u", i))
-				}
-				b.resolveWith(configWith(P2C{}, withoutStalls), servers(names...)...)
-				b.ready(fourServers...)
+		inBubble(t, func(t *testing.T, b *bed) {
+			names := slices.Clone(fourServers)
+			for i := range unconnected {
+				names = append(names, fmt.Sprint("u", i))
+			}
+			b.resolveWith(configWith(P2C{}, withoutStalls), servers(names...)...)
+			b.ready(fourServers...)
+			for _, tt := range []struct {
+				perSecond int
+				inRuns    bool
+			}{{manyPicks / 2, false}, {manyPicks * 3 / 2, true}, {manyPicks / 2, false}} {
+				const ms, noticed = 300, 100
 				inRuns := 0
-				const ms = 200
-				for range ms {
-					b.picks(t.Context(), perSecond/1000)
-					if b.position.crowded.Load() {
+				for passed := range ms {
+					b.picks(t.Context(), tt.perSecond/1000)
+					if b.position.crowded.Load() && passed >= noticed {
 						inRuns++
 					}
 					time.Sleep(time.Millisecond)
 				}
-				if want && inRuns < ms*2/3 || !want && inRuns > 0 {
-					t.Errorf("%d picks a second, %d more instances: in runs for %d of %d ms", perSecond, unconnected, inRuns, ms)
+				if want := map[bool]int{true: ms - noticed}[tt.inRuns]; inRuns != want {
+					t.Errorf("%d picks a second, %d more instances: in runs for %d of %d ms", tt.perSecond, unconnected, inRuns, ms-noticed)
 				}
-				b.picks(t.Context(), 1)
-				time.Sleep(time.Second)
-				if b.position.crowded.Load() {
-					t.Error("still in runs")
+			}
+			for i := range b.position.blocks {
+				if run := b.position.blocks[i].run.Load(); run != 0 {
+					t.Errorf("run %x is left", run)
 				}
-			})
-		}
+			}
+		})
 	}
 }
 
-// Runs begin as soon as there are as many picks as make many until the next tick.
+// Runs begin as soon as there are as many picks as make many until the next tick; calls with
+// hints, which make none, do not count.
 func TestBurstsAreMadeInRuns(t *testing.T) {
 	for picks, want := range map[int]bool{manyPicks / 200: false, manyPicks / 50: true} {
-		inBubble(t, func(t *testing.T, b *bed) {
-			b.up(configWith(P2C{}, withoutStalls), fourServers...)
-			if b.picks(t.Context(), picks); b.position.crowded.Load() != want {
-				t.Errorf("%d picks at one moment are in runs: %t, want %t", picks, !want, want)
-			}
-		})
+		for _, hinted := range []bool{false, true} {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.up(configWith(P2C{}, withoutStalls), fourServers...)
+				ctx, rec := t.Context(), (*pick.Record)(nil)
+				if hinted {
+					ctx, rec = b.recorded()
+					rec.Avoid("a")
+				}
+				for range picks {
+					b.startWith(ctx, unaryMethod).Done(answeredOK)
+				}
+				if want := want && !hinted; b.position.crowded.Load() != want {
+					t.Errorf("%d picks at one moment, with hints %t, are in runs: %t, want %t", picks, hinted, !want, want)
+				}
+			})
+		}
 	}
 }
 

@@ -77,6 +77,14 @@ func (c *crowd) expect(period time.Duration) {
 func (c *crowd) tick(since time.Duration) {
 	drawn := c.drawn.Swap(0)
 	c.note(drawn > 0 && float64(drawn)*countedOf >= manyPicks*since.Seconds())
+	if c.crowded.Load() {
+		return
+	}
+	for i := range c.blocks { // of the next crowd others win
+		if run := &c.blocks[i].run; run.Load() != 0 {
+			run.Store(0)
+		}
+	}
 }
 
 // seat is where a goroutine remembers, by its stack, which block it has taken last. One that

@@ -83,6 +83,13 @@ func TestStepsOfABlock(t *testing.T) {
 // also after the count of it has wrapped.
 func TestBlocksOfProcessors(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for processors, want := range map[int]int{1: runtime.NumCPU(), runtime.NumCPU() + 2: runtime.NumCPU() + 2} {
+		runtime.GOMAXPROCS(processors)
+		var at position
+		if at.start(); len(at.blocks) != want {
+			t.Errorf("%d blocks for %d processors of %d, want %d", len(at.blocks), processors, runtime.NumCPU(), want)
+		}
+	}
 	var at position
 	at.start()
 	at.blocks = make([]block, 3)
