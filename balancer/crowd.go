@@ -29,7 +29,7 @@ type crowd struct {
 // block is what a processor has taken for its next picks.
 type block struct {
 	phase atomic.Uint64  // of a position, and what is left of its steps
-	run   atomic.Uint64  // who won a contest, and for how many picks more
+	run   atomic.Uint64  // the number of a contest (24 bits), how often more (8) to pick who won it (place, 32)
 	dice  atomic.Uint64  // of the contest
 	index uint32         // in blocks
 	_     [128 - 28]byte // so that no two share a cache line
@@ -118,6 +118,13 @@ func (s seat) take(b *block) {
 // blockAt is the one that is remembered there.
 func (c *crowd) blockAt(s seat) *block { return &c.blocks[s.known%(1<<seatStack)] }
 
+// own is the processor's block.
+func (c *crowd) own() *block {
+	b := c.nearest.Get().(*block)
+	c.nearest.Put(b)
+	return b
+}
+
 // ownStack tells goroutines apart by where their stacks are, as long as they stay there.
 func ownStack() uint64 {
 	var onStack byte
@@ -127,10 +134,3 @@ func ownStack() uint64 {
 // golden is 2⁶⁴ divided by the golden ratio: the upper halves of its multiples are spread
 // evenly.
 const golden = 0x9e3779b97f4a7c15
-
-// own is the processor's block.
-func (c *crowd) own() *block {
-	b := c.nearest.Get().(*block)
-	c.nearest.Put(b)
-	return b
-}

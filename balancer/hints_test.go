@@ -270,5 +270,7 @@ func TestPickAndDoneAllocateNothing(t *testing.T) {
 		b.report(gauges{}) // somebody collects
 		b.pass()
 		check("with features")
+		b.position.crowded.Store(true)
+		check("in a crowd")
 	})
 }
